@@ -1,0 +1,1 @@
+"""Parameter symmetries of probabilistic models and neural networks, in JAX."""

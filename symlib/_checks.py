@@ -1,0 +1,65 @@
+"""Static checks of arguments, shared by the modules: each raises a ValueError in one sentence."""
+
+import operator
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import PyTree
+
+
+def positive_integer(owner: object, name: str, value) -> int:
+    """Return `value` as an int of at least 1."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = 0
+    if number < 1:
+        raise ValueError(f"{owner}: {name} has to be an integer of at least 1, got {value!r}.")
+    return number
+
+
+def floating_leaves(owner: object, name: str, tree: PyTree) -> PyTree:
+    """Return `tree` with arrays as leaves, of which there is at least one, all floating point."""
+    tree = jax.tree.map(jnp.asarray, tree)
+    dtypes = [leaf.dtype for leaf in jax.tree.leaves(tree)]
+    if not dtypes or not all(jnp.issubdtype(dtype, jnp.floating) for dtype in dtypes):
+        found = ", ".join(map(str, dtypes)) or "no array"
+        raise ValueError(f"{owner}: {name} has to hold floating-point arrays, got {found}.")
+    return tree
+
+
+def array_shape(owner: object, name: str, value, shape: tuple[int, ...]) -> jax.Array:
+    """Return `value` as an array, which has to have `shape`."""
+    array = jnp.asarray(value)
+    if array.shape != shape:
+        raise ValueError(f"{owner}: {name} has to have shape {shape}, got {array.shape}.")
+    return array
+
+
+def has_axis(owner: object, tree: PyTree, axis: int, length: int) -> PyTree:
+    """Return `tree`, whose leaves have to have `length` entries along `axis`, 0 or -1."""
+    for leaf in jax.tree.leaves(tree):
+        if leaf.ndim == 0 or leaf.shape[axis] != length:
+            which = "last" if axis else "first"
+            raise ValueError(
+                f"{owner}: the {which} axis of z has to have length {length}, got {leaf.shape}."
+            )
+    return tree
+
+
+def split_parts(owner: object, tree: PyTree, count: int) -> tuple[list, Callable[[list], PyTree]]:
+    """Return the `count` parts of a tuple, list or array, and the function that joins them."""
+    if isinstance(tree, tuple | list):
+        parts = list(tree)
+        join = jax.tree.structure(tree, is_leaf=lambda part: part is not tree).unflatten
+    elif isinstance(tree, jax.Array | np.ndarray) and tree.ndim > 0:
+        parts, join = list(tree), jnp.stack
+    else:
+        raise ValueError(
+            f"{owner}: expected a tuple, list or array of {count} parts, got {tree!r}."
+        )
+    if len(parts) != count:
+        raise ValueError(f"{owner}: expected {count} parts, got {len(parts)}.")
+    return parts, join

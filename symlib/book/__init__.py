@@ -1,0 +1,7 @@
+"""What the chapters are made with: checked claims, figures that move, one style."""
+
+from symlib.book.claim import claim
+from symlib.book.flipbook import Flipbook, flipbook
+from symlib.book.style import COLORS, use_style
+
+__all__ = ["COLORS", "Flipbook", "claim", "flipbook", "use_style"]

@@ -1,0 +1,264 @@
+r"""Approximate posteriors: two Gaussians, and the mixture of a base density over a group.
+
+If the model density does not change under a group, $p(x, z) = p(x, g \cdot z)$, then neither
+does the posterior. The symmetrized posterior of Moore (2016, section 3) shares this invariance:
+it draws $z^*$ from a base density $q^*$ and applies a random element of the group.
+"""
+
+import math
+from functools import partial
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+from jax.scipy.special import logsumexp
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+
+from symlib._checks import array_shape, floating_leaves, positive_integer
+from symlib.groups import Group
+
+
+class Gaussian(eqx.Module):
+    r"""A Gaussian with independent entries, over an array or a pytree of arrays.
+
+    The fields are unconstrained, so an optimiser can train the module itself:
+    `mean`, and `log_variance` in place of the positive variance.
+    """
+
+    mean: eqx.AbstractVar[PyTree]
+    log_variance: eqx.AbstractVar[PyTree]
+
+    @property
+    def variance(self) -> PyTree:
+        r"""The variance, $\exp$ of `log_variance`."""
+        return jax.tree.map(jnp.exp, self.log_variance)
+
+    def sample(self, key: PRNGKeyArray) -> PyTree:
+        r"""Draw $z = m + \sqrt{c} \, \epsilon$ with $\epsilon$ standard normal.
+
+        The draw is reparameterized: it is a differentiable function of the fields.
+        """
+        mean, log_variance = self._flat()
+        _, unflatten = ravel_pytree(self.mean)
+        noise = jax.random.normal(key, mean.shape, mean.dtype)
+        return unflatten(mean + jnp.exp(0.5 * log_variance) * noise)
+
+    def log_prob(self, z: PyTree) -> Float[Array, ""]:
+        r"""Return $\log q(z) = -\tfrac12 \sum_i [(z_i - m_i)^2 / c_i + \log (2 \pi c_i)]$ in nats.
+
+        Args:
+            z: A point with the structure and shapes of `mean`.
+
+        Raises:
+            ValueError: `z` has another structure or other shapes.
+        """
+        mean, log_variance = self._flat()
+        difference = ravel_pytree(_like(self, "z", z, self.mean))[0] - mean
+        squares = difference**2 * jnp.exp(-log_variance)
+        return -0.5 * jnp.sum(squares + log_variance + math.log(2 * math.pi))
+
+    def entropy(self) -> Float[Array, ""]:
+        r"""Return $H(q) = \tfrac12 \sum_i \log (2 \pi e c_i)$ in nats."""
+        _, log_variance = self._flat()
+        return 0.5 * jnp.sum(log_variance + math.log(2 * math.pi) + 1)
+
+    def _flat(self) -> tuple[Float[Array, " d"], Float[Array, " d"]]:
+        mean, _ = ravel_pytree(self.mean)
+        log_variance, _ = ravel_pytree(self.log_variance)
+        return mean, jnp.broadcast_to(log_variance, mean.shape)
+
+
+class IsotropicGaussian(Gaussian):
+    r"""The Gaussian $\mathcal{N}(m, c I)$ with one variance for all entries.
+
+    Args:
+        mean: Mean $m$, a floating-point array of any shape or a pytree of such arrays.
+        variance: Variance $c > 0$, a scalar.
+
+    Raises:
+        ValueError: `mean` holds integers, or `variance` is no scalar.
+        RuntimeError: `variance` is not positive and finite, or `mean` is not finite.
+    """
+
+    mean: PyTree[Float[Array, "..."]]
+    log_variance: Float[Array, ""]
+
+    def __init__(self, mean: PyTree, variance):
+        self.mean = _finite("IsotropicGaussian", mean)
+        variance = array_shape("IsotropicGaussian", "variance", variance, ())
+        dtype = ravel_pytree(self.mean)[0].dtype
+        self.log_variance = _log_positive("IsotropicGaussian", variance.astype(dtype))
+
+
+class DiagonalGaussian(Gaussian):
+    r"""The Gaussian $\mathcal{N}(m, \mathrm{diag}(c))$ with a variance for each entry (mean field).
+
+    Args:
+        mean: Mean $m$, a floating-point array of any shape or a pytree of such arrays.
+        variance: Variances $c_i > 0$, with the structure and shapes of `mean`.
+
+    Raises:
+        ValueError: `mean` holds integers, or the structures or shapes differ.
+        RuntimeError: A variance is not positive and finite, or `mean` is not finite.
+    """
+
+    mean: PyTree[Float[Array, "..."]]
+    log_variance: PyTree[Float[Array, "..."]]
+
+    def __init__(self, mean: PyTree, variance: PyTree):
+        self.mean = _finite("DiagonalGaussian", mean)
+        variance = _like("DiagonalGaussian", "variance", variance, self.mean)
+        self.log_variance = jax.tree.map(partial(_log_positive, "DiagonalGaussian"), variance)
+
+
+class Symmetrized(eqx.Module):
+    r"""The mixture of a base density over a compact group (Moore 2016, eq. 3),
+
+    $$\tilde q(z) = \int_G q^*(g^{-1} \cdot z) \, dV(g),$$
+
+    with $V$ the uniform (Haar) measure. The paper's factor $|\det|$ is 1 for the action of a
+    compact group. The mixture is invariant, $\tilde q(g \cdot z) = \tilde q(z)$.
+
+    Args:
+        base: Base density $q^*$, with `sample(key)` and `log_prob(z)`.
+        group: A compact group that acts on the points of `base`.
+
+    Raises:
+        ValueError: The group is not compact, or does not act on points of this shape.
+    """
+
+    base: Gaussian
+    group: Group
+
+    def __check_init__(self):
+        # Traces both without computing: a group without a uniform law or with another shape of
+        # point is refused here and not at first use.
+        jax.eval_shape(
+            lambda key: self.group.act(self.group.sample(key), self.base.sample(key)),
+            jax.random.key(0),
+        )
+
+    def sample(self, key: PRNGKeyArray) -> PyTree:
+        r"""Draw $z = g \cdot z^*$ with $z^* \sim q^*$ and $g$ uniform (Moore 2016, section 3)."""
+        base_key, group_key = jax.random.split(key)
+        return self.group._act(self.group.sample(group_key), self.base.sample(base_key))
+
+    def log_prob(self, z: PyTree) -> Float[Array, ""]:
+        r"""Return $\log \tilde q(z) = \log \frac1{|G|} \sum_g q^*(g^{-1} \cdot z)$ in nats.
+
+        Exact for a finite group, by a sum over all its elements.
+
+        Raises:
+            ValueError: The group is infinite, where the sum becomes an integral that is not
+                implemented, or it has too many elements to list, or `z` has a wrong shape.
+        """
+        if math.isinf(self.group.order):
+            raise ValueError(
+                f"Symmetrized.log_prob: the integral of the base density over the infinite group "
+                f"{self.group} is not implemented; only finite groups are summed exactly."
+            )
+
+        z = self.group._check_point(floating_leaves("Symmetrized", "z", z))
+
+        def log_component(g):
+            return self.base.log_prob(self.group._act(self.group._inverse(g), z))
+
+        log_components = jax.vmap(log_component)(self.group.elements())
+        return logsumexp(log_components) - math.log(self.group.order)
+
+    def kl_from_base(
+        self, key: PRNGKeyArray, num_samples: int
+    ) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        r"""Estimate $KL[q^* \| \tilde q] = E_{q^*}[\log q^* - \log \tilde q]$ by Monte Carlo.
+
+        This is the term that eq. 5 of Moore (2016) adds to the bound of the base density. It lies
+        between 0 and $\log |G|$. The estimate is unbiased and reparameterized.
+
+        Args:
+            key: Random key.
+            num_samples: Number of draws from the base, at least 2.
+
+        Returns:
+            The estimate and its standard error, in nats.
+        """
+        num_samples = positive_integer("kl_from_base", "num_samples", num_samples)
+        if num_samples < 2:
+            raise ValueError("kl_from_base: a standard error needs num_samples of at least 2.")
+
+        def log_ratio(sample_key):
+            z = self.base.sample(sample_key)
+            return self.base.log_prob(z) - self.log_prob(z)
+
+        terms = jax.vmap(log_ratio)(jax.random.split(key, num_samples))
+        return jnp.mean(terms), jnp.std(terms, ddof=1) / math.sqrt(num_samples)
+
+
+def kl_sign_flip(base: Gaussian) -> Float[Array, ""]:
+    r"""Return $KL[q^* \| \tilde q]$ in nats for one sign flip of a whole Gaussian vector.
+
+    For the mixture of Moore (2016, section 3.1) the log ratio depends on $z$ only through
+    $y = m^\top \Sigma^{-1} z$, which has the law $\mathcal{N}(a, a)$ with
+    $a = m^\top \Sigma^{-1} m$. Hence
+
+    $$KL = E_{y \sim \mathcal{N}(a, a)} [\log 2 - \log(1 + e^{-2 y})],$$
+
+    which rises from 0 at $a = 0$, with slope $1/2$, to $\log 2$ at infinity. For $a$ from 0 to
+    $10^6$ the quadrature errs by less than 1e-15 in float64 and 1e-7 in float32, the derivative
+    with respect to $a$ by less than 1e-14 and 1e-7 (measured against 30 digits). Derivatives of
+    any order exist, also at $a = 0$.
+
+    Args:
+        base: A Gaussian.
+    """
+    mean, log_variance = base._flat()
+    a = jnp.sum(mean**2 * jnp.exp(-log_variance))
+    return _gaussian_expectation(lambda y: math.log(2) - jax.nn.softplus(-2 * y), a)
+
+
+# Trapezoidal rule for y = a + sqrt(a) x. log(1 + exp(-2 y)) is analytic for |Im y| < pi / 2, so a
+# step h in x errs by exp(-pi^2 / (h sqrt(a))), times exp(-a / 2) for the weight at y = 0. At its
+# worst a this is exp(-1.5 (pi^2 / h)^(2/3)): 2e-16 at h = 1/12. Cutting at |x| = 9 leaves 2e-19.
+_NODES = np.arange(-9 * 12, 9 * 12 + 1) / 12
+_WEIGHTS = np.exp(-0.5 * _NODES**2) / np.sum(np.exp(-0.5 * _NODES**2))
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _gaussian_expectation(f, a):
+    r"""Return $E[f(y)]$ for $y \sim \mathcal{N}(a, a)$."""
+    values = jax.vmap(f)(a + jnp.sqrt(a) * jnp.asarray(_NODES, a.dtype))
+    return jnp.dot(jnp.asarray(_WEIGHTS, a.dtype), values)
+
+
+@_gaussian_expectation.defjvp
+def _gaussian_expectation_jvp(f, primals, tangents):
+    # d/da E[f] = E[f' + f''/2], the heat equation. Differentiating the rule itself would meet the
+    # infinite slope of sqrt(a) at a = 0.
+    (a,), (da,) = primals, tangents
+    slope = jax.grad(f)
+    curvature = jax.grad(slope)
+    derivative = _gaussian_expectation(lambda y: slope(y) + 0.5 * curvature(y), a)
+    return _gaussian_expectation(f, a), derivative * da
+
+
+def _like(owner, name, tree, target):
+    """Return `tree` as floating-point arrays, which have to have the structure of `target`."""
+    tree = floating_leaves(owner, name, tree)
+    shapes, expected = (jax.tree.map(jnp.shape, t) for t in (tree, target))
+    if shapes != expected:
+        raise ValueError(f"{owner}: {name} has to have shape {expected}, got {shapes}.")
+    return tree
+
+
+def _finite(owner, mean):
+    def check(leaf):
+        return eqx.error_if(leaf, ~jnp.isfinite(leaf), f"{owner}: mean has to be finite.")
+
+    return jax.tree.map(check, floating_leaves(owner, "mean", mean))
+
+
+def _log_positive(owner, variance):
+    wrong = ~((variance > 0) & jnp.isfinite(variance))
+    message = f"{owner}: variance has to be positive and finite."
+    return jnp.log(eqx.error_if(variance, wrong, message))

@@ -1,0 +1,46 @@
+"""Fixtures shared by all tests, and run-time checks of the annotations in symlib."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+from hypothesis import HealthCheck, settings
+from jaxtyping import install_import_hook
+
+# Has to run before the first import of symlib: from here on each call is checked against its
+# shape and type annotations.
+install_import_hook("symlib", "beartype.beartype")
+
+# Few, fixed examples: compilation of each new shape is what takes the time. The fixture `dtype`
+# is the same for all examples of a test, so sharing it between them does no harm.
+settings.register_profile(
+    "symlib",
+    max_examples=10,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+settings.load_profile("symlib")
+
+
+@pytest.fixture(params=["float32", "float64"])
+def dtype(request):
+    """Run the test in both precisions; JAX then takes the one named as its default."""
+    with jax.enable_x64(request.param == "float64"):
+        yield jnp.dtype(request.param)
+
+
+@pytest.fixture
+def x64():
+    """Run the test in float64, for comparisons with an oracle."""
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.fixture
+def tolerance():
+    """Return the function dtype -> bound for some hundred roundings, for both rtol and atol.
+
+    A looser bound is written, with its reason, in the test that needs it.
+    """
+    return lambda dtype: {"float32": 2e-5, "float64": 1e-12}[jnp.dtype(dtype).name]

@@ -1,0 +1,50 @@
+"""The modules of symlib import each other in one direction only."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1] / "symlib"
+
+# A module may import the modules of symlib named here, and no others.
+ALLOWED = {
+    "__init__": set(),
+    "_checks": set(),
+    "groups": {"_checks"},
+    "posteriors": {"_checks", "groups"},
+    "inference": {"_checks", "groups", "posteriors"},
+    "factorization": {"_checks", "groups", "posteriors", "inference"},
+    "symmetry": {"_checks", "groups"},
+    "book": {"book"},
+}
+
+
+def imported_names(path: Path) -> set[str]:
+    """Return the absolute dotted names that a file imports, `from a import b` as `a.b`."""
+    package = path.relative_to(ROOT.parent).parent.parts
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            start = package[: len(package) - node.level + 1] if node.level else ()
+            origin = ".".join([*start, *filter(None, [node.module])])
+            names |= {f"{origin}.{alias.name}" for alias in node.names}
+    return names
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.rglob("*.py")), ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_point_one_way(path):
+    module = path.relative_to(ROOT).parts[0].removesuffix(".py")
+    assert module in ALLOWED, f"symlib/{module} is new: say in ALLOWED what it may import."
+    for name in imported_names(path):
+        top, *rest = name.split(".")
+        assert top not in {"tests", "tools", "benchmarks", "conftest"}, f"{path.name}: {name}"
+        if top == "symlib":
+            assert set(rest[:1]) & ALLOWED[module], f"{path.name} may not import {name}."
+
+
+def test_table_lists_only_what_exists():
+    existing = {path.relative_to(ROOT).parts[0].removesuffix(".py") for path in ROOT.rglob("*.py")}
+    assert set(ALLOWED) <= existing, f"ALLOWED names no module: {set(ALLOWED) - existing}"

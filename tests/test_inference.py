@@ -1,0 +1,305 @@
+"""Tests of symlib.inference on targets whose posterior and evidence are known."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import scipy
+from numpy.testing import assert_allclose
+
+from symlib.factorization import scalar_exact, scalar_log_joint, scalar_symmetrized
+from symlib.groups import Orthogonal, Permutation, SignFlip
+from symlib.inference import elbo, fit
+from symlib.posteriors import DiagonalGaussian, IsotropicGaussian, Symmetrized, kl_sign_flip
+
+DRAWS = 4000
+
+
+@eqx.filter_jit  # one compilation a test, instead of one for each operation
+def estimates(seed, log_joint, pairs, num_samples=DRAWS):
+    """Return the values and errors for pairs of a posterior and a form, all from one key."""
+    key = jax.random.key(seed)
+    results = [elbo(key, log_joint, posterior, num_samples, form) for posterior, form in pairs]
+    return tuple(jnp.stack(column) for column in zip(*results, strict=True))
+
+
+def linear_gaussian(dtype):
+    """Return log p(x, z), the exact posterior and log p(x) for x = z + noise, z and x in R^3.
+
+    z ~ N(0, 1) and noise ~ N(0, 1/4) entry by entry, so z | x ~ N(.8 x, .2), x ~ N(0, 1.25).
+    """
+    x = jnp.array([1.0, -2.0, 0.5], dtype)
+
+    def log_joint(z):
+        prior = IsotropicGaussian(jnp.zeros(3, dtype), 1.0)
+        return prior.log_prob(z) + IsotropicGaussian(z, 0.25).log_prob(x)
+
+    evidence = scipy.stats.norm.logpdf(np.asarray(x), 0, np.sqrt(1.25)).sum()
+    return log_joint, DiagonalGaussian(0.8 * x, jnp.full(3, 0.2, dtype)), evidence
+
+
+def two_modes(z):
+    """Return the log density of modes of weights .75 and .25 at 3 and -3, variance 1/4."""
+    log_modes = [
+        jnp.log(weight) + IsotropicGaussian(jnp.full(1, place, z.dtype), 0.25).log_prob(z)
+        for weight, place in [(0.75, 3.0), (0.25, -3.0)]
+    ]
+    return jnp.logaddexp(*log_modes)
+
+
+def test_density_form_is_exact_at_the_posterior(dtype):
+    # log p(x, z) - log p(z | x) is log p(x) for every z: no Monte Carlo error is left.
+    log_joint, posterior, evidence = linear_gaussian(dtype)
+    value, error = estimates(0, log_joint, [(posterior, "density")], 50)
+    assert value.dtype == error.dtype == dtype
+    eps = jnp.finfo(dtype).eps
+    assert_allclose(value[0], evidence, rtol=50 * eps)
+    assert error[0] < 50 * eps
+
+
+def test_forms_agree_within_their_errors(dtype):
+    log_joint, posterior, evidence = linear_gaussian(dtype)
+    wrong = DiagonalGaussian(posterior.mean + 0.2, 1.5 * posterior.variance)
+    # KL[q || p] of two Gaussians, by hand.
+    gap = 1.5 * (1.5 - 1 - np.log(1.5)) + 3 * 0.2**2 / (2 * 0.2)
+    value, error = estimates(1, log_joint, [(wrong, "density"), (wrong, "entropy")])
+    assert np.all((0 < error) & (error < 0.1))
+    assert np.all(np.abs(value - (evidence - gap)) < 4 * error)
+
+
+def test_standard_error_is_that_of_the_mean(x64):
+    # The estimates over many keys scatter by what each of them claims.
+    log_joint, posterior, _ = linear_gaussian(jnp.float64)
+    wrong = DiagonalGaussian(posterior.mean + 0.2, 1.5 * posterior.variance)
+    keys = jax.random.split(jax.random.key(2), 400)
+    values, errors = jax.jit(jax.vmap(lambda key: elbo(key, log_joint, wrong, 100, "entropy")))(
+        keys
+    )
+    # 400 draws fix a standard deviation to about 3.5 per cent.
+    assert_allclose(np.std(values, ddof=1), np.mean(errors), rtol=0.15)
+
+
+def scalar_target(r):
+    return lambda z: scalar_log_joint(z, r)
+
+
+def test_symmetrized_forms_agree(dtype):
+    # An off-centre base whose mirror image overlaps it: the divergence is neither 0 nor log 2.
+    base = DiagonalGaussian(jnp.array([0.8, 0.5], dtype), jnp.array([0.4, 0.6], dtype))
+    posterior = Symmetrized(base, SignFlip(2))
+    value, error = estimates(
+        3,
+        scalar_target(1.5),
+        [(base, "entropy"), (posterior, "density"), (posterior, "divergence")],
+    )
+    expected = value[0] + kl_sign_flip(base)
+    assert np.all(np.abs(value[1:] - expected) < 4 * (error[1:] + error[0]))
+    assert np.all(value[1:] > value[0] + 0.2)
+
+
+def test_symmetrized_bound_is_the_closed_form_of_the_scalar_model(x64):
+    for r in [0.5, 1.5, 3.0]:
+        solution = scalar_symmetrized(r)
+        posterior = Symmetrized(DiagonalGaussian(solution.mean, solution.variance), SignFlip(2))
+        pairs = [(posterior, "density"), (posterior, "divergence")]
+        value, error = estimates(4, eqx.Partial(scalar_log_joint, r=jnp.array(r)), pairs)
+        assert np.all(np.abs(value - solution.elbo) < 4 * error)
+        assert np.all(value - 4 * error < scalar_exact(r).log_evidence)
+
+
+def test_draws_of_the_mixture_give_the_same_bound(x64):
+    # Eq. 4 drops the average over the group. Put back, with draws of the mixture itself:
+    base = DiagonalGaussian(jnp.array([0.8, 0.5]), jnp.array([0.4, 0.6]))
+    posterior, target = Symmetrized(base, SignFlip(2)), scalar_target(1.5)
+
+    @jax.jit
+    @jax.vmap
+    def term(key):
+        z = posterior.sample(key)
+        return target(z) - posterior.log_prob(z)
+
+    terms = term(jax.random.split(jax.random.key(5), DRAWS))
+    (value,), (error,) = estimates(6, target, [(posterior, "density")])
+    spread = np.std(terms) / np.sqrt(DRAWS)
+    assert abs(np.mean(terms) - value) < 4 * np.hypot(error, spread)
+
+
+def test_an_invariant_base_gains_nothing(dtype):
+    # Forms that differ only by a divergence of 0 agree draw by draw, given the same key.
+    base = IsotropicGaussian(jnp.zeros(3, dtype), 0.7)
+    pairs = [(base, "density"), (base, "entropy")]
+    for group in [SignFlip(3), Permutation(3)]:
+        pairs += [(Symmetrized(base, group), form) for form in ["density", "divergence"]]
+    value, _ = estimates(7, lambda z: -jnp.sum(z**4), pairs, 200)
+    bound = 50 * jnp.finfo(dtype).eps
+    assert_allclose(value[jnp.array([2, 4])], value[jnp.array([0, 0])], rtol=bound)
+    assert_allclose(value[jnp.array([3, 5])], value[jnp.array([1, 1])], rtol=bound)
+    assert value[0] != value[1]
+
+
+def test_logarithm_of_the_number_of_modes_is_wrong_when_they_overlap(x64):
+    # Moore's footnote 1: the mean-field bound plus log 2 can exceed the log evidence.
+    base = DiagonalGaussian(jnp.zeros(2), jnp.full(2, (np.sqrt(5) - 1) / 2))
+    (value,), (error,) = estimates(8, scalar_target(0.5), [(base, "entropy")])
+    assert value + np.log(2) - 4 * error > scalar_exact(0.5).log_evidence
+
+
+def test_elbo_is_reparameterized(x64):
+    # d/dm of E log p + H at the exact posterior's variance is (m* - m) / .2, by hand.
+    log_joint, posterior, _ = linear_gaussian(jnp.float64)
+
+    def value(mean):
+        shifted = DiagonalGaussian(mean, posterior.variance)
+        return elbo(jax.random.key(9), log_joint, shifted, DRAWS, "entropy")[0]
+
+    gradient = jax.jit(jax.grad(value))(posterior.mean + 0.3)
+    # Each entry of the gradient has a standard error of sqrt(5 / DRAWS) = .035.
+    assert_allclose(gradient, np.full(3, -1.5), atol=0.15)
+
+
+def test_fit_reaches_the_exact_posterior_and_evidence(dtype):
+    log_joint, posterior, evidence = linear_gaussian(dtype)
+
+    def initialize(key):
+        return DiagonalGaussian(jax.random.normal(key, (3,), dtype), jnp.ones(3, dtype))
+
+    def objective(q, key):
+        return elbo(key, log_joint, q, 32)[0]
+
+    result = fit(jax.random.key(10), objective, initialize, steps=1000)
+    assert result.posterior.mean.dtype == result.value.dtype == dtype
+    assert result.trace.shape == (1, 1000)
+    # The gradient stays noisy at the optimum, and the parameters with it; the bound does not.
+    assert_allclose(result.posterior.mean, posterior.mean, atol=0.02)
+    assert_allclose(result.posterior.variance, posterior.variance, rtol=0.05)
+    assert_allclose(result.value, evidence, atol=3e-3)
+
+
+def test_fit_finds_the_symmetrized_optimum_of_the_scalar_model(x64):
+    solution = scalar_symmetrized(1.5)
+
+    def initialize(key):
+        base = DiagonalGaussian(0.1 * jax.random.normal(key, (2,)), jnp.full(2, 0.1))
+        return Symmetrized(base, SignFlip(2))
+
+    def objective(q, key):
+        return elbo(key, scalar_target(1.5), q, 64)[0]
+
+    result = fit(jax.random.key(12), objective, initialize, steps=600, restarts=2)
+    assert result.posterior.group == SignFlip(2)
+    # 60 steps of 64 draws leave the mean objective a standard error near .01.
+    assert_allclose(result.values, np.full(2, solution.elbo), atol=0.05)
+    assert_allclose(result.posterior.base.mean.prod(), solution.predictive_mean, atol=0.05)
+    assert_allclose(result.posterior.base.variance, solution.variance, rtol=0.15)
+
+
+def test_fit_takes_the_best_of_its_restarts(x64):
+    # A narrow q finds one mode only; its bound is the log weight of that mode.
+    def initialize(key):
+        return IsotropicGaussian(jax.random.uniform(key, (1,), minval=-4, maxval=4), 0.25)
+
+    def objective(q, key):
+        return elbo(key, two_modes, q, 4)[0]
+
+    result = fit(jax.random.key(14), objective, initialize, steps=400, restarts=8)
+    found = result.posteriors.mean[:, 0]
+    assert np.any(found > 2)
+    assert np.any(found < -2)
+    # A start between the modes may stay there, with a worse bound: no value is above log .75.
+    assert_allclose(result.values[found > 2], np.log(0.75), atol=0.02)
+    assert_allclose(result.values[found < -2], np.log(0.25), atol=0.02)
+    assert result.value == result.values.max()
+    assert_allclose(result.posterior.mean, [3.0], atol=0.02)
+    assert result.trace.shape == (8, 400)
+    assert_allclose(result.trace[:, -40:].mean(1), result.values, rtol=1e-5)
+
+
+def test_fit_follows_its_optimizer(x64):
+    # Steepest ascent on -(m - 1)^2 / 2 by hand: 1 - m shrinks by 1 - rate each step.
+    def objective(q, key):
+        return -0.5 * jnp.sum((q.mean - 1) ** 2)
+
+    def initialize(key):
+        return IsotropicGaussian(jnp.zeros(1), 1.0)
+
+    result = fit(jax.random.key(0), objective, initialize, steps=7, optimizer=optax.sgd(0.25))
+    assert_allclose(result.posterior.mean, [1 - 0.75**7])
+    assert_allclose(result.trace[0], -0.5 * 0.75 ** (2 * np.arange(7)))
+    assert result.value == result.trace[0, -1]
+
+
+def test_fit_repeats_for_the_same_key(x64):
+    def objective(q, key):
+        return jnp.mean(jax.random.normal(key, (3,)) * q.mean)
+
+    def initialize(key):
+        return IsotropicGaussian(jax.random.normal(key, (3,)), 1.0)
+
+    def run(seed):
+        return fit(jax.random.key(seed), objective, initialize, steps=5, restarts=2).trace
+
+    first, again, other = run(0), run(0), run(1)
+    assert np.array_equal(first, again)
+    assert not np.any(first == other)
+    assert not np.any(first[0] == first[1])
+
+
+class Ratio(eqx.Module):
+    value: jax.Array
+
+
+def test_fit_names_an_objective_that_is_lost():
+    def initialize(key):
+        return Ratio(jnp.array(0.5))
+
+    def run(objective):
+        result = fit(jax.random.key(0), objective, initialize, steps=30, learning_rate=0.1)
+        jax.block_until_ready(result.value)
+
+    with pytest.raises(RuntimeError, match="fit: the objective, or its gradient, became NaN"):
+        run(lambda q, key: jnp.log(q.value) - 2 * jnp.log(q.value))  # rises towards value = 0
+    with pytest.raises(RuntimeError, match="fit: the objective, or its gradient, became NaN"):
+        run(lambda q, key: q.value * jnp.nan)
+    with pytest.raises(RuntimeError, match="fit: the objective, or its gradient, became NaN"):
+        run(lambda q, key: jnp.sqrt(q.value - q.value))  # finite, with an infinite slope
+
+
+def test_bad_arguments_are_refused():
+    base = IsotropicGaussian(jnp.ones(2), 1.0)
+    key = jax.random.key(0)
+
+    def target(z):
+        return -jnp.sum(z**2)
+
+    def initialize(key):
+        return base
+
+    def objective(q, key):
+        return q.mean.sum()
+
+    with pytest.raises(ValueError, match="steps has to be an integer of at least 1, got 0"):
+        fit(key, objective, initialize, steps=0)
+    with pytest.raises(ValueError, match="restarts has to be an integer of at least 1"):
+        fit(key, objective, initialize, steps=1, restarts=0)
+    with pytest.raises(ValueError, match="objective has to return a scalar"):
+        fit(key, lambda q, key: q.mean, initialize, steps=1)
+    with pytest.raises(ValueError, match="arrays to train"):
+        fit(key, objective, lambda key: Ratio(jnp.array(1)), steps=1)
+    with pytest.raises(ValueError, match="num_samples of at least 2"):
+        elbo(key, target, base, 1)
+    with pytest.raises(ValueError, match="form has to be one of"):
+        elbo(key, target, base, 10, "eq. 5")
+    with pytest.raises(ValueError, match="closed-form entropy"):
+        elbo(key, target, Symmetrized(base, SignFlip(2)), 10, "entropy")
+    with pytest.raises(ValueError, match="is for a Symmetrized posterior, got IsotropicGaussian"):
+        elbo(key, target, base, 10, "divergence")
+    with pytest.raises(ValueError, match="log_joint has to return a scalar"):
+        elbo(key, lambda z: z, base, 10)
+    with pytest.raises(ValueError, match="infinite group"):
+        elbo(key, target, Symmetrized(base, Orthogonal(2)), 10)
+    for broken in [jnp.nan, -jnp.inf]:
+        with pytest.raises(RuntimeError, match="log_joint gave NaN or infinity"):
+            value, _ = elbo(key, lambda z, broken=broken: z.sum() * 0 + broken, base, 10)
+            jax.block_until_ready(value)

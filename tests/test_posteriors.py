@@ -1,0 +1,490 @@
+"""Gaussians against SciPy, symmetrized densities against sums over orbits and quadrature."""
+
+import itertools
+import math
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jax.flatten_util import ravel_pytree
+from scipy import integrate, special, stats
+
+from symlib.groups import Group, Orthogonal, Permutation, Product, Scaling, SignFlip, Translation
+from symlib.posteriors import DiagonalGaussian, IsotropicGaussian, Symmetrized, kl_sign_flip
+
+
+def gaussian(kind, shapes, dtype, seed=0):
+    """Return a Gaussian over arrays of these shapes, with random parameters."""
+    leaves, tree = jax.tree.flatten(shapes, is_leaf=lambda s: isinstance(s, tuple))
+    draws = np.random.default_rng(seed)
+    mean = tree.unflatten([jnp.asarray(draws.normal(size=s), dtype) for s in leaves])
+    if kind is IsotropicGaussian:
+        return kind(mean, 0.7)
+    spread = [jnp.asarray(draws.uniform(0.3, 2, size=s), dtype) for s in leaves]
+    return kind(mean, tree.unflatten(spread))
+
+
+def flat_moments(base):
+    """Return mean and standard deviation as flat NumPy arrays in float64."""
+    mean = np.asarray(ravel_pytree(base.mean)[0], np.float64)
+    variance = np.asarray(ravel_pytree(base.variance)[0], np.float64)
+    return mean, np.sqrt(np.broadcast_to(variance, mean.shape))
+
+
+@eqx.filter_jit
+def many_samples(posterior, count, seed):
+    return jax.vmap(posterior.sample)(jax.random.split(jax.random.key(seed), count))
+
+
+@eqx.filter_jit
+def many_log_probs(posterior, z):
+    return jax.vmap(posterior.log_prob)(z)
+
+
+kl_from_base = eqx.filter_jit(Symmetrized.kl_from_base)
+
+
+# ---- Gaussians ----
+
+
+@settings(max_examples=4)
+@given(
+    kind=st.sampled_from([IsotropicGaussian, DiagonalGaussian]),
+    shapes=st.sampled_from([(), (2, 2), {"u": (2,), "v": (1, 3)}, [(), (2,)]]),
+    seed=st.integers(0, 99),
+)
+def test_gaussian_against_scipy(kind, shapes, seed, dtype, tolerance):
+    base = gaussian(kind, shapes, dtype, seed)
+    mean, scale = flat_moments(base)
+    z = eqx.filter_jit(base.sample)(jax.random.key(seed))
+    log_prob, entropy = jax.jit(lambda base, z: (base.log_prob(z), base.entropy()))(base, z)
+    assert jax.tree.structure(z) == jax.tree.structure(base.mean)
+    assert jax.tree.map(jnp.shape, z) == jax.tree.map(jnp.shape, base.mean)
+    flat = np.asarray(ravel_pytree(z)[0], np.float64)
+    expected = stats.norm.logpdf(flat, mean, scale).sum()
+    assert log_prob.dtype == entropy.dtype == flat_dtype(z) == dtype
+    bound = tolerance(dtype)
+    np.testing.assert_allclose(log_prob, expected, rtol=bound, atol=bound)
+    np.testing.assert_allclose(entropy, stats.norm.entropy(mean, scale).sum(), rtol=bound)
+
+
+def flat_dtype(tree):
+    return ravel_pytree(tree)[0].dtype
+
+
+def test_gaussian_sample_has_its_law(dtype):
+    base = DiagonalGaussian(jnp.array([1.0, -2.0], dtype), jnp.array([0.25, 4.0], dtype))
+    z = np.asarray(many_samples(base, 4000, seed=0))
+    for values, mean, scale in zip(z.T, [1, -2], [0.5, 2], strict=True):
+        assert stats.kstest(values, stats.norm(mean, scale).cdf).pvalue > 0.01
+    assert abs(stats.pearsonr(*z.T).statistic) < 4 / math.sqrt(4000)
+
+
+def test_sample_is_reparameterized(dtype, tolerance):
+    base = gaussian(DiagonalGaussian, (3,), dtype)
+    z = base.sample(jax.random.key(0))
+    gradient = jax.jit(jax.grad(lambda base: base.sample(jax.random.key(0)).sum()))(base)
+    np.testing.assert_allclose(gradient.mean, 1, rtol=tolerance(dtype))
+    # dz / d log c = (z - m) / 2.
+    bound = tolerance(dtype)
+    np.testing.assert_allclose(gradient.log_variance, (z - base.mean) / 2, rtol=bound, atol=bound)
+
+
+# ---- Symmetrized densities ----
+
+
+class Case(NamedTuple):
+    """A base over arrays of some shapes, a finite group, and the group's matrices on flat z."""
+
+    kind: type
+    shapes: object
+    group: Group
+    matrices: list
+
+
+def permutation_matrices(n):
+    return [np.eye(n)[list(order)] for order in itertools.permutations(range(n))]
+
+
+def block_diagonal(*blocks):
+    size = sum(map(len, blocks))
+    matrix, start = np.zeros((size, size)), 0
+    for block in blocks:
+        matrix[start : start + len(block), start : start + len(block)] = block
+        start += len(block)
+    return matrix
+
+
+CASES = {
+    "sign": Case(IsotropicGaussian, (2,), SignFlip(2), [np.eye(2), -np.eye(2)]),
+    "sign of a pytree": Case(
+        DiagonalGaussian, {"u": (2,), "v": (1, 2)}, SignFlip(4), [np.eye(4), -np.eye(4)]
+    ),
+    "permutation": Case(
+        DiagonalGaussian,
+        (3, 2),
+        Permutation(3),
+        [np.kron(P, np.eye(2)) for P in permutation_matrices(3)],
+    ),
+    "independent signs": Case(
+        DiagonalGaussian,
+        (3,),
+        Product(*[SignFlip(1)] * 3),
+        [np.diag(signs) for signs in itertools.product([1, -1], repeat=3)],
+    ),
+    "product": Case(
+        DiagonalGaussian,
+        [(3,), (2,)],
+        Product(Permutation(3), SignFlip(2)),
+        [block_diagonal(P, sign * np.eye(2)) for P in permutation_matrices(3) for sign in (1, -1)],
+    ),
+}
+
+
+@pytest.fixture(params=CASES)
+def case(request):
+    return CASES[request.param]
+
+
+def symmetrize(case, dtype):
+    return Symmetrized(gaussian(case.kind, case.shapes, dtype), case.group)
+
+
+def test_symmetrized_log_prob(case, dtype, tolerance):
+    posterior, count = symmetrize(case, dtype), len(case.matrices)
+    z = jax.tree.map(lambda leaf: leaf + 0.5, posterior.base.mean)
+    orbit = jax.vmap(case.group._act, (0, None))(case.group.elements(), z)
+    values = many_log_probs(posterior, orbit)
+    assert values.dtype == dtype
+    # Invariance: all points of an orbit have the same density, though not under the base.
+    np.testing.assert_allclose(values, values[0], rtol=tolerance(dtype))
+    mean, scale = flat_moments(posterior.base)
+    point = np.asarray(ravel_pytree(z)[0], np.float64)
+    components = [stats.norm.logpdf(m.T @ point, mean, scale).sum() for m in case.matrices]
+    assert np.ptp(components) > 0.01
+    # An independent sum over the orbit, with matrices written down by hand.
+    expected = special.logsumexp(components) - np.log(count)
+    np.testing.assert_allclose(values, expected, rtol=tolerance(dtype))
+
+
+def test_symmetrized_log_prob_far_from_every_mode(dtype):
+    posterior = Symmetrized(IsotropicGaussian(jnp.array([100.0], dtype), 1.0), SignFlip(1))
+    # Each component underflows to 0; the logarithm must not.
+    value, gradient = jax.value_and_grad(posterior.log_prob)(jnp.array([-160.0], dtype))
+    expected = stats.norm.logpdf(60) - np.log(2)
+    np.testing.assert_allclose(value, expected, rtol=1e-5)
+    np.testing.assert_allclose(gradient, 60, rtol=1e-5)
+
+
+def test_symmetrized_density_integrates_to_one_on_the_line(x64):
+    posterior = Symmetrized(IsotropicGaussian(jnp.array(0.8), 0.5), SignFlip(1))
+    # On a Gaussian the trapezoidal rule with a step of half a deviation is exact to rounding.
+    axis = jnp.arange(-12, 12.01, 0.3)
+    assert abs(jnp.exp(many_log_probs(posterior, axis)).sum() * 0.3 - 1) < 1e-12
+
+
+@pytest.mark.parametrize(
+    "group", [SignFlip(2), Permutation(2), Product(SignFlip(1), SignFlip(1))], ids=str
+)
+def test_symmetrized_density_integrates_to_one_in_the_plane(group, x64):
+    base = DiagonalGaussian(jnp.array([1.2, -0.4]), jnp.array([0.5, 1.5]))
+    axis = jnp.arange(-12, 12.01, 0.3)
+    grid = jnp.stack(jnp.meshgrid(axis, axis), -1).reshape(-1, 2)
+    density = jnp.exp(many_log_probs(Symmetrized(base, group), grid))
+    assert abs(density.sum() * 0.3**2 - 1) < 1e-12
+
+
+# ---- Sampling ----
+
+
+def test_symmetrized_sample_has_its_law(case):
+    posterior = symmetrize(case, jnp.float32)
+    mean, scale = flat_moments(posterior.base)
+    z = many_samples(posterior, 4000, seed=3)
+    z = np.concatenate([np.reshape(leaf, (4000, -1)) for leaf in jax.tree.leaves(z)], 1)
+    # A direction that no element leaves alone sees the whole mixture: under the component g,
+    # direction . z is Gaussian with mean direction . (M m) and variance |scale * M^T direction|^2.
+    direction = np.linspace(0.3, 1.1, mean.size)
+    centres = [direction @ matrix @ mean for matrix in case.matrices]
+    widths = [np.linalg.norm(scale * (matrix.T @ direction)) for matrix in case.matrices]
+
+    def cdf(x):
+        return np.mean([stats.norm.cdf(x, *c) for c in zip(centres, widths, strict=True)], 0)
+
+    assert stats.kstest(z @ direction, cdf).pvalue > 0.01
+
+
+def test_symmetrized_sample_of_the_orthogonal_group():
+    base = DiagonalGaussian(jnp.array([[2.0, 0.0]]), jnp.array([[0.1, 0.6]]))
+    x, y = np.asarray(many_samples(Symmetrized(base, Orthogonal(2)), 4000, seed=4))[:, 0].T
+    # The angle is uniform and the radius keeps its law.
+    assert stats.kstest(np.arctan2(y, x), stats.uniform(-np.pi, 2 * np.pi).cdf).pvalue > 0.01
+    radii = np.linalg.norm(many_samples(base, 4000, seed=5)[:, 0], axis=1)
+    assert stats.ks_2samp(np.hypot(x, y), radii).pvalue > 0.01
+
+
+# ---- The divergence of the base from its mixture ----
+
+
+def assert_within_standard_errors(estimate, expected):
+    value, standard_error = estimate
+    assert 0 < standard_error < 0.02
+    assert abs(value - expected) < 4 * standard_error
+
+
+@pytest.mark.parametrize("shift", [0.3, 2.0])
+def test_kl_from_base_of_a_sign_flip(shift, dtype):
+    base = DiagonalGaussian(jnp.array([shift, 0.5], dtype), jnp.array([1.0, 0.8], dtype))
+    estimate = kl_from_base(Symmetrized(base, SignFlip(2)), jax.random.key(5), 4000)
+    assert estimate[0].dtype == estimate[1].dtype == dtype
+    assert_within_standard_errors(estimate, kl_sign_flip(base))
+
+
+def test_kl_from_base_against_quadrature(x64):
+    mean, scale = np.array([0.9, -0.4]), np.array([0.6, 1.1])
+    base = DiagonalGaussian(jnp.asarray(mean), jnp.asarray(scale**2))
+    estimate = kl_from_base(Symmetrized(base, Permutation(2)), jax.random.key(6), 4000)
+
+    axis = np.arange(-10, 10, 0.05)
+    z = np.stack(np.meshgrid(axis, axis), -1)
+    own, swapped = (stats.norm.logpdf(p, mean, scale).sum(-1) for p in (z, z[..., ::-1]))
+    ratio = own - np.logaddexp(own, swapped) + np.log(2)
+    assert_within_standard_errors(estimate, np.sum(np.exp(own) * ratio) * 0.05**2)
+
+
+def test_kl_from_base_of_a_permutation_is_a_sign_flip_of_the_difference(x64):
+    # Two exchangeable scalars of equal variance c: only z_1 - z_2 ~ N(m_1 - m_2, 2 c) matters.
+    base = IsotropicGaussian(jnp.array([0.7, -0.2]), 0.4)
+    estimate = kl_from_base(Symmetrized(base, Permutation(2)), jax.random.key(7), 4000)
+    difference = IsotropicGaussian(jnp.array(0.9), 0.8)
+    assert_within_standard_errors(estimate, kl_sign_flip(difference))
+
+
+def test_kl_from_base_of_four_scalars(x64):
+    # 2.579 nats by independent quadrature, between the two bounds of Gelberg et al. (2024).
+    base = IsotropicGaussian(jnp.array([-1.5, -0.5, 0.5, 1.5]), 0.25)
+    value, error = kl_from_base(Symmetrized(base, Permutation(4)), jax.random.key(8), 10_000)
+    assert abs(value - 2.579) < 4 * error + 5e-4
+
+
+def test_kl_from_base_lies_between_zero_and_log_order(case):
+    posterior, log_order = symmetrize(case, jnp.float32), math.log(case.group.order)
+    value, _ = kl_from_base(posterior, jax.random.key(9), 500)
+    assert 0 < value < log_order
+    # With well separated modes it counts them (Moore 2016, footnote 1).
+    flat, unflatten = ravel_pytree(posterior.base.mean)
+    far = unflatten(100 * jnp.arange(1, flat.size + 1, dtype=flat.dtype))
+    far = eqx.tree_at(lambda p: p.base.mean, posterior, far)
+    value, error = kl_from_base(far, jax.random.key(9), 500)
+    np.testing.assert_allclose(value, log_order, rtol=1e-5)
+    assert error < 1e-5
+
+
+def test_kl_from_base_of_a_symmetric_base_is_zero(dtype):
+    centred = IsotropicGaussian(jnp.zeros(3, dtype), 2.0)
+    value, error = kl_from_base(Symmetrized(centred, SignFlip(3)), jax.random.key(0), 10)
+    np.testing.assert_allclose([value, error], 0, atol=1e-6)
+
+
+# ---- One sign flip, by quadrature ----
+
+
+def line(a):
+    """Return a one-dimensional base with a = m^2 / c."""
+    return IsotropicGaussian(jnp.sqrt(jnp.asarray(a, dtype=float)), 1.0)
+
+
+def kl_by_scipy(a):
+    def integrand(x):
+        return stats.norm.pdf(x) * np.logaddexp(0, -2 * (a + np.sqrt(a) * x))
+
+    # log(1 + exp(-2 y)) bends at y = 0, that is at x = -sqrt(a).
+    points = sorted({-12, max(-np.sqrt(a), -12), 0, 12})
+    parts = [
+        integrate.quad(integrand, *ends, epsabs=1e-14, epsrel=1e-13, limit=200)[0]
+        for ends in itertools.pairwise(points)
+    ]
+    return np.log(2) - sum(parts)
+
+
+GRID = [0.0, 1e-8, 1e-3, 0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 18.0, 30.0, 60.0, 144.0, 1e4, 1e6]
+
+
+def test_kl_sign_flip_against_scipy(dtype):
+    values = jax.jit(jax.vmap(lambda a: kl_sign_flip(line(a))))(jnp.asarray(GRID, dtype))
+    assert values.dtype == dtype
+    # In float32 the rounding of a near 2 moves the value by about 1e-7.
+    bound = {"float32": 3e-7, "float64": 2e-14}[dtype.name]
+    np.testing.assert_allclose(values, [kl_by_scipy(a) for a in GRID], rtol=0, atol=bound)
+
+
+def test_kl_sign_flip_limits(dtype):
+    assert kl_sign_flip(line(0.0)) == 0
+    np.testing.assert_allclose(kl_sign_flip(line(1e6)), math.log(2), rtol=2e-7)
+    # It depends on a = sum of m_i^2 / c_i alone.
+    base = DiagonalGaussian(
+        {"u": jnp.array([1.0], dtype), "v": jnp.array([[3.0]], dtype)},
+        {"u": jnp.array([2.0], dtype), "v": jnp.array([[6.0]], dtype)},
+    )
+    np.testing.assert_allclose(kl_sign_flip(base), kl_by_scipy(2.0), atol=3e-7)
+
+
+@pytest.mark.parametrize("a", [0.05, 4.0, 100.0])
+def test_kl_sign_flip_gradient(a, x64):
+    def value(mean):
+        return kl_sign_flip(IsotropicGaussian(mean, 0.5))
+
+    mean, step = np.sqrt(a / 2), 1e-4
+    differences = [kl_by_scipy(2 * (mean + s) ** 2) for s in (step, -step)]
+    numerical = (differences[0] - differences[1]) / (2 * step)
+    # Central differences: a step of 1e-4 leaves some 1e-8 and amplifies rounding to 1e-10.
+    slope, curvature = jax.jit(jax.grad(value)), jax.jit(jax.hessian(value))
+    np.testing.assert_allclose(slope(mean), numerical, rtol=0, atol=1e-7)
+    numerical = (slope(mean + step) - slope(mean - step)) / (2 * step)
+    np.testing.assert_allclose(curvature(mean), numerical, rtol=0, atol=1e-7)
+
+
+def test_kl_sign_flip_gradient_at_the_symmetric_point(dtype):
+    def value(mean):
+        return kl_sign_flip(DiagonalGaussian(mean, jnp.array([0.5, 2.0], dtype)))
+
+    zero = jnp.zeros(2, dtype)
+    np.testing.assert_array_equal(jax.jit(jax.grad(value))(zero), 0)
+    # KL = a / 2 + O(a^2), so the Hessian is Sigma^-1: the slope 1/2 at a = 0.
+    np.testing.assert_allclose(jax.jit(jax.hessian(value))(zero), [[2, 0], [0, 0.5]], rtol=1e-6)
+
+
+# ---- Transformations of JAX ----
+
+
+@pytest.mark.parametrize("kind", [IsotropicGaussian, DiagonalGaussian])
+def test_optimiser_sees_mean_and_log_variance_only(kind, dtype):
+    posterior = Symmetrized(gaussian(kind, (2,), dtype), Product(*[SignFlip(1)] * 2))
+    base = posterior.base
+    assert list(map(id, jax.tree.leaves(posterior))) == [id(base.mean), id(base.log_variance)]
+    optimiser = optax.sgd(0.1)
+    z = jnp.array([0.3, -1.0], dtype)
+    gradient = jax.jit(jax.grad(lambda p: -p.log_prob(z)))(posterior)
+    updates, _ = optimiser.update(gradient, optimiser.init(posterior))
+    trained = optax.apply_updates(posterior, updates)
+    assert trained.group == posterior.group
+    assert trained.log_prob(z) > posterior.log_prob(z)
+    assert all(
+        jnp.all(old != new)
+        for old, new in zip(*map(jax.tree.leaves, (posterior, trained)), strict=True)
+    )
+
+
+def test_float32_stays_float32_under_x64(x64):
+    def everything(key, base):
+        results = [base.sample(key), base.entropy(), kl_sign_flip(base)]
+        for group in [SignFlip(4), Permutation(2), Product(SignFlip(2), SignFlip(2))]:
+            posterior = Symmetrized(base, group)
+            results += [posterior.sample(key), posterior.log_prob(base.mean)]
+            results += posterior.kl_from_base(key, 3)
+        return [*results, Symmetrized(base, Orthogonal(2)).sample(key)]
+
+    base = DiagonalGaussian(jnp.ones((2, 2), jnp.float32), jnp.ones((2, 2), jnp.float32))
+    results = jax.eval_shape(everything, jax.random.key(0), base)
+    assert {result.dtype for result in results} == {jnp.dtype("float32")}
+
+
+def test_construction_under_vmap(dtype, tolerance):
+    def log_prob(mean):
+        return Symmetrized(IsotropicGaussian(mean, 1.0), SignFlip(2)).log_prob(jnp.ones(2, dtype))
+
+    means = jnp.asarray(np.random.default_rng(0).normal(size=(3, 2)), dtype)
+    together = jax.jit(jax.vmap(log_prob))(means)
+    single = jax.jit(log_prob)
+    alone = [single(mean) for mean in means]
+    np.testing.assert_allclose(together, alone, rtol=tolerance(dtype))
+
+
+@pytest.mark.parametrize("transform", ["jit", "vmap", "grad", "scan"])
+def test_bad_variance_is_caught_inside(transform):
+    def entropy(variance):
+        return IsotropicGaussian(jnp.zeros(2), variance).entropy()
+
+    variances = jnp.array([1.0, -1.0])
+    run = {
+        "jit": lambda: jax.jit(entropy)(-1.0),
+        "vmap": lambda: jax.vmap(entropy)(variances),
+        "grad": lambda: jax.grad(entropy)(-1.0),
+        "scan": lambda: jax.lax.scan(lambda total, v: (total + entropy(v), None), 0.0, variances),
+    }[transform]
+    with pytest.raises(RuntimeError, match="variance has to be positive and finite"):
+        jax.block_until_ready(run())
+
+
+# ---- Bad input ----
+
+
+@pytest.mark.parametrize("bad", [0.0, -1.0, math.nan, math.inf])
+def test_bad_values_raise(bad):
+    with pytest.raises(RuntimeError, match="IsotropicGaussian: variance has to be positive"):
+        IsotropicGaussian(jnp.zeros(2), bad)
+    with pytest.raises(RuntimeError, match="DiagonalGaussian: variance has to be positive"):
+        DiagonalGaussian(jnp.zeros(2), jnp.array([1.0, bad]))
+    if not math.isfinite(bad):
+        with pytest.raises(RuntimeError, match="DiagonalGaussian: mean has to be finite"):
+            DiagonalGaussian(jnp.array([bad, 0.0]), jnp.ones(2))
+
+
+TWO = IsotropicGaussian(jnp.zeros(2), 1.0)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: IsotropicGaussian(jnp.array([1, 2]), 1.0), "mean .* floating-point.* got int32"),
+        (lambda: IsotropicGaussian({}, 1.0), "mean .* got no array"),
+        (lambda: IsotropicGaussian(jnp.zeros(2), jnp.ones(2)), r"variance .* shape \(\), got \(2,"),
+        (lambda: DiagonalGaussian(jnp.zeros(2), 1.0), r"variance .* shape \(2,\), got \(\)"),
+        (lambda: DiagonalGaussian(jnp.zeros(2), jnp.ones(2, int)), "variance .* got int32"),
+        (lambda: DiagonalGaussian({"u": jnp.zeros(2)}, jnp.ones(2)), "variance has to have shape"),
+        (lambda: TWO.log_prob(jnp.zeros(3)), r"z has to have shape \(2,\), got \(3,\)"),
+        (lambda: TWO.log_prob((jnp.zeros(1), jnp.zeros(1))), "z has to have shape"),
+        (
+            lambda: Symmetrized(TWO, Permutation(2)).log_prob(jnp.zeros(3)),
+            r"first axis of z has to have length 2, got \(3,\)",
+        ),
+        (
+            lambda: Symmetrized(TWO, Permutation(2)).log_prob(jnp.zeros((2, 2))),
+            r"z has to have shape \(2,\), got \(2, 2\)",
+        ),
+        (lambda: Symmetrized(TWO, SignFlip(3)), "3 entries in total, got 2"),
+        (lambda: Symmetrized(TWO, Scaling()), "not compact"),
+        (lambda: Symmetrized(TWO, Translation(2)), "not compact"),
+        (
+            lambda: Symmetrized(TWO, Orthogonal(2)).log_prob(jnp.zeros(2)),
+            "infinite group .*Orthogonal.* not implemented",
+        ),
+        (
+            lambda: Symmetrized(TWO, Orthogonal(2)).kl_from_base(jax.random.key(0), 2),
+            "infinite group .*Orthogonal.* not implemented",
+        ),
+        (
+            lambda: Symmetrized(IsotropicGaussian(jnp.zeros(9), 1.0), Permutation(9)).log_prob(
+                jnp.zeros(9)
+            ),
+            r"362880 elements.*sample\(key\)",
+        ),
+        (
+            lambda: Symmetrized(TWO, SignFlip(2)).kl_from_base(jax.random.key(0), 1),
+            "num_samples of at least 2",
+        ),
+        (
+            lambda: Symmetrized(TWO, SignFlip(2)).kl_from_base(jax.random.key(0), 0),
+            "num_samples has to be an integer of at least 1",
+        ),
+    ],
+)
+def test_static_mistakes_raise_value_error(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()

@@ -1,0 +1,268 @@
+"""A reader's walk through the built book, in headless Chromium."""
+
+import functools
+import html.parser
+import http.server
+import re
+import threading
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+from tests.debian import program
+from tools import build
+
+HTML = build.ROOT / "_build" / "html"
+CHAPTER = "notebooks/03-symmetrized-posteriors.html"
+MAX_PAGE = 1_500_000  # bytes of one page with its frames
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture(scope="module")
+def site():
+    """Build the book if it is not up to date, and return its folder."""
+    build.main()
+    return HTML
+
+
+@pytest.fixture(scope="module")
+def address(site):
+    """Serve the built book on this machine and return its address."""
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
+    handler = functools.partial(Quiet, directory=site)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Return a headless Chromium."""
+    from playwright.sync_api import sync_playwright
+
+    path = program("chromium")
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+def new_tab(browser, width=1280, **options):
+    """Return a fresh tab with a profile of its own."""
+    tab = browser.new_context(viewport={"width": width, "height": 900}, **options).new_page()
+    # On a busy machine a long page takes a while to set its formulas; no test measures time.
+    tab.set_default_timeout(120_000)
+    return tab
+
+
+@pytest.fixture
+def page(browser, address):
+    """Return a fresh tab, which at the end has asked nobody but the site, and thrown nothing."""
+    tab = new_tab(browser)
+    strangers, errors = [], []
+    own = (address, "data:", "blob:", HTML.as_uri())
+    tab.on("request", lambda r: None if r.url.startswith(own) else strangers.append(r.url))
+    tab.on("pageerror", lambda error: errors.append(str(error)))
+    yield tab
+    tab.context.close()
+    assert strangers == []
+    assert errors == []
+
+
+def rendered(site):
+    """Return the pages, without the templates that the theme leaves among its files."""
+    return [p for p in site.rglob("*.html") if "_static" not in p.parts]
+
+
+def chapters():
+    """Return the addresses of all pages, as the table of contents gives them."""
+    import yaml
+
+    toc = yaml.safe_load((build.ROOT / "_toc.yml").read_text("utf-8"))
+    found = [toc["root"]]
+
+    def walk(entries):
+        for entry in entries:
+            found.append(entry["file"])
+            walk(entry.get("sections", []))
+
+    for part in toc["parts"]:
+        walk(part["chapters"])
+    return [f"{name}.html" for name in found]
+
+
+def test_a_reader_walks_from_home_to_chapter_three(page, address):
+    page.goto(address)
+    page.wait_for_url("**/book/welcome.html")
+    page.get_by_role("link", name=re.compile(r"Symmetrized posteriors")).first.click()
+    page.wait_for_url(f"**/{CHAPTER}")
+    page.wait_for_selector("mjx-container")
+    assert page.locator("mjx-merror").count() == 0
+    rendered = page.locator("mjx-container").first.bounding_box()
+    assert rendered["width"] > 5 and rendered["height"] > 5
+    assert "\\(" not in page.locator("article").inner_text()
+
+
+def test_a_flipbook_is_moved_by_keyboard(page, address):
+    page.goto(address + CHAPTER)
+    book = page.locator("figure.flipbook").first
+    picture = book.locator("img:not([hidden])")
+    slider = book.locator("input[type=range]").first
+    before, words = picture.screenshot(), picture.get_attribute("alt")
+    assert len(words.split()) >= 5
+    slider.focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    assert picture.count() == 1
+    assert picture.get_attribute("alt") != words
+    assert picture.screenshot() != before
+    assert slider.get_attribute("aria-valuetext") == book.locator("output").first.inner_text()
+    page.keyboard.press("Home")
+    assert picture.get_attribute("alt") == words
+    assert picture.screenshot() == before
+
+
+def test_flipbooks_work_from_a_folder_and_print_a_still(page, site):
+    page.goto((site / CHAPTER).as_uri())
+    book = page.locator("figure.flipbook").first
+    page.emulate_media(media="print")
+    assert book.locator("img:visible").count() == 1
+    assert not book.locator("input").first.is_visible()
+    page.emulate_media(media="screen")
+    book.locator("input").first.press("ArrowRight")
+    assert book.locator("img").nth(0).is_hidden()
+
+
+def test_without_scripts_the_first_frame_stays(browser, address):
+    tab = new_tab(browser, java_script_enabled=False)
+    tab.goto(address + CHAPTER)
+    book = tab.locator("figure.flipbook").first
+    assert book.locator("img").nth(0).is_visible()
+    assert book.locator("img:visible").count() == 1
+    assert not book.locator("input").first.is_visible()
+    tab.context.close()
+
+
+def test_a_solution_opens_by_keyboard(page, address):
+    page.goto(address + CHAPTER)
+    page.locator("article a", has_text=re.compile("exercises", re.I)).last.click()
+    page.wait_for_url("**/notebooks/exercises/03-*.html")
+    solution = page.locator("details.hide").first
+    cell = solution.locator("pre").first
+    assert not cell.is_visible()
+    solution.locator("summary").press("Enter")
+    assert cell.is_visible()
+
+
+def test_search_finds_a_word_of_the_text(page, address):
+    page.goto(address + "search.html?q=orbit")
+    page.wait_for_selector("#search-results li a")
+    links = page.locator("#search-results li a").evaluate_all("all => all.map(a => a.href)")
+    assert any("01-model-symmetries" in link for link in links)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("name", chapters())
+def test_pages_are_accessible_in_light_and_dark(browser, address, name, scheme):
+    from axe_playwright_python.sync_playwright import Axe
+
+    tab = new_tab(browser, color_scheme=scheme)
+    tab.goto(address + name)
+    tab.wait_for_load_state("networkidle")
+    assert tab.locator("html").get_attribute("data-theme") == scheme
+    for details in tab.locator("article details").all():
+        details.evaluate("d => { d.open = true }")
+    tab.wait_for_timeout(700)  # opened cells fade in
+    found = Axe().run(tab).response["violations"]
+    bad = [
+        (v["id"], [n["html"][:200] for n in v["nodes"][:3]])
+        for v in found
+        if v["impact"] in ("serious", "critical")
+    ]
+    tab.context.close()
+    assert bad == []
+
+
+def test_a_narrow_screen_needs_no_sideways_scrolling(browser, address):
+    tab = new_tab(browser, width=390)
+    for name in chapters():
+        tab.goto(address + name)
+        tab.wait_for_load_state("networkidle")
+        width = tab.evaluate("document.documentElement.scrollWidth")
+        assert width <= 391, f"{name} is {width} pixels wide on a screen of 390"
+    tab.context.close()
+
+
+class _Page(html.parser.HTMLParser):
+    """Collects what a page links to, loads, and can be linked to at."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.links, self.loads, self.anchors = [], [], set()
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        self.anchors |= {attributes.get("id"), attributes.get("name")} - {None}
+        if tag == "a" and "href" in attributes:
+            self.links.append(attributes["href"])
+        elif tag == "link" and attributes.get("rel") in ("canonical", "next", "prev"):
+            pass
+        elif tag in ("script", "img", "iframe", "link", "source", "video", "audio"):
+            self.loads += [attributes[k] for k in ("src", "href") if attributes.get(k)]
+
+
+def test_no_page_loads_a_stranger_and_no_internal_link_is_broken(site):
+    pages = {p: _Page(p.read_text("utf-8")) for p in rendered(site)}
+    assert len(pages) > 10
+    broken = []
+    for path, page in pages.items():
+        loads = [x for x in page.loads if not x.startswith("data:")]
+        assert not [x for x in loads if urlsplit(x).scheme or x.startswith("//")], path
+        for link in page.links + loads:
+            parts = urlsplit(link)
+            if parts.scheme or link.startswith(("//", "#search")):
+                continue
+            target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
+            if target.is_dir():
+                target /= "index.html"
+            if not target.exists():
+                broken.append((path.name, link))
+            elif parts.fragment and target in pages:
+                if unquote(parts.fragment) not in pages[target].anchors:
+                    broken.append((path.name, link))
+    assert broken == []
+
+
+def test_pages_with_their_frames_stay_small(site):
+    sizes = {p.name: p.stat().st_size for p in rendered(site)}
+    assert {n: s for n, s in sizes.items() if s >= MAX_PAGE} == {}
+
+
+def test_every_picture_in_a_page_has_words(site):
+    for name in chapters():
+        text = (site / name).read_text("utf-8")
+        for image in re.findall(r"<img\b[^>]*>", text):
+            if "article" not in image and "logo" not in image:
+                alt = re.search(r'alt="([^"]*)"', image)
+                assert alt and len(alt[1].split()) >= 3 or "_static/" in image, (name, image[:200])
+
+
+def test_the_site_does_not_name_the_machine_that_built_it(site):
+    names = str(Path(site).parent.parent).encode()
+    assert [p for p in site.rglob("*") if p.is_file() and names in p.read_bytes()] == []

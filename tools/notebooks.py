@@ -1,0 +1,240 @@
+"""Turn the chapter sources in book/ into the executed notebooks in notebooks/.
+
+`python -m tools.notebooks` regenerates what is out of date; with names, such as
+`python -m tools.notebooks 02`, only the notebooks whose names begin so. The page and the
+notebook are made from the same execution: see `execute`.
+"""
+
+import base64
+import hashlib
+import io
+import json
+import os
+import re
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+
+import jupytext
+import nbformat
+import yaml
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+from PIL import Image
+from tqdm import tqdm
+
+ROOT = Path(__file__).resolve().parent.parent
+CELL_TIMEOUT = 300  # seconds; a whole chapter is to take less than 60
+KEPT_EXECUTIONS = 200  # a few versions of every page, so that going back is quick
+# What a page's numbers depend on besides its own cells.
+LIBRARY = ("symlib/**/*.py", "benchmarks/results/*.json", "requirements.lock")
+
+
+def sources(root=ROOT):
+    """Return the chapter and exercise sources: the MyST files that hold a kernel."""
+    found = [*root.glob("book/*.md"), *root.glob("book/exercises/*.md")]
+    return sorted(p for p in found if re.search(r"^kernelspec:", p.read_text("utf-8"), re.M))
+
+
+def notebook_path(source, root=ROOT):
+    """Return where a source's notebook lies: book/x.md -> notebooks/x.ipynb."""
+    return root / "notebooks" / source.relative_to(root / "book").with_suffix(".ipynb")
+
+
+def repository_url(root=ROOT):
+    """Return the public address of the repository."""
+    return yaml.safe_load((root / "_config.yml").read_text("utf-8"))["repository"]["url"]
+
+
+def install_cell(root=ROOT):
+    """Return the first code cell of every notebook: it installs symlib on Colab."""
+    source = (
+        "import importlib.util\n\n"
+        'if importlib.util.find_spec("symlib") is None:  # on Colab\n'
+        f'    %pip install -q "symlib @ git+{repository_url(root)}"'
+    )
+    return nbformat.v4.new_code_cell(source, metadata={"tags": ["remove-cell"]})
+
+
+def convert(source, root=ROOT):
+    """Return a source as a notebook without outputs, with ids that depend on the text alone."""
+    notebook = jupytext.read(source, fmt="md:myst")
+    notebook.metadata = nbformat.from_dict(
+        {k: v for k, v in notebook.metadata.items() if k in ("kernelspec", "myst")}
+    )
+    title = next(i for i, cell in enumerate(notebook.cells) if cell.cell_type == "markdown")
+    notebook.cells.insert(title + 1, install_cell(root))
+    notebook.nbformat, notebook.nbformat_minor = 4, 5
+    seen = {}
+    for cell in notebook.cells:
+        text = f"{cell.cell_type}\n{cell.source}"
+        seen[text] = seen.get(text, 0) + 1
+        cell.id = hashlib.sha256(f"{text}\n{seen[text]}".encode()).hexdigest()[:12]
+    return notebook
+
+
+def digest(*parts):
+    """Return a short hash of strings and bytes."""
+    state = hashlib.sha256()
+    for part in parts:
+        state.update(part if isinstance(part, bytes) else part.encode())
+        state.update(b"\0")
+    return state.hexdigest()[:24]
+
+
+def library_digest(root=ROOT):
+    """Return a hash of everything but its own cells that a page's numbers depend on."""
+    files = sorted(p for pattern in LIBRARY for p in root.glob(pattern))
+    python = "{}.{}".format(*sys.version_info)
+    return digest(python, *(x for p in files for x in (str(p.relative_to(root)), p.read_bytes())))
+
+
+def execution_key(notebook, root=ROOT):
+    """Return the key under which a notebook's execution is kept."""
+    code = [[c.source, c.metadata] for c in notebook.cells if c.cell_type == "code"]
+    return digest(json.dumps(code, sort_keys=True), library_digest(root))
+
+
+def execute(names_and_notebooks, root=ROOT):
+    """Execute notebooks in parallel, each once for its cells and the library as they are.
+
+    Args:
+        names_and_notebooks: dict from a name (such as "01-model-symmetries") to a notebook.
+        root: the repository.
+
+    Returns:
+        dict from name to the executed notebook.
+
+    Raises:
+        SystemExit: a cell failed; every failure is printed, with the cell and its error.
+    """
+    store = root / "_build" / "executed"
+    store.mkdir(parents=True, exist_ok=True)
+    kept = {n: store / f"{execution_key(nb, root)}.ipynb" for n, nb in names_and_notebooks.items()}
+    todo = [n for n in names_and_notebooks if not kept[n].exists()]
+    failures = []
+    if todo:
+        workers = min(os.cpu_count() or 1, len(todo))
+        bar = tqdm(total=len(todo), desc="Executing notebooks", unit="notebook", file=sys.stdout)
+        with ThreadPoolExecutor(workers) as pool, bar:
+            jobs = {
+                pool.submit(_execute_one, names_and_notebooks[n], kept[n], n, root): n for n in todo
+            }
+            for job in as_completed(jobs):
+                bar.update()
+                try:
+                    bar.write(f"  {jobs[job]}: {job.result():.0f} s")
+                except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
+                    bar.write(f"  {jobs[job]}: failed")
+                    failures.append(f"\n{jobs[job]} failed:\n{error}")
+    if failures:
+        raise SystemExit("\n".join(failures))
+    old = sorted(store.glob("*.ipynb"), key=lambda p: p.stat().st_mtime)
+    for path in old[:-KEPT_EXECUTIONS]:
+        path.unlink()
+    results = {}
+    for name, notebook in names_and_notebooks.items():
+        executed = nbformat.read(kept[name], as_version=4)
+        outputs = iter([c for c in executed.cells if c.cell_type == "code"])
+        merged = nbformat.from_dict(notebook)
+        for cell in merged.cells:
+            if cell.cell_type == "code":
+                done = next(outputs)
+                cell.outputs, cell.execution_count = done.outputs, done.execution_count
+        results[name] = merged
+    return results
+
+
+def _execute_one(notebook, path, name, root):
+    """Execute one notebook in the folder it belongs to and keep the result."""
+    start = time.monotonic()
+    notebook = nbformat.from_dict(notebook)
+    folder = (root / "notebooks" / name).parent
+    folder.mkdir(parents=True, exist_ok=True)
+    client = NotebookClient(
+        notebook, timeout=CELL_TIMEOUT, resources={"metadata": {"path": str(folder)}}
+    )
+    client.execute()
+    part = path.with_suffix(f".{os.getpid()}.part")
+    nbformat.write(notebook, part)
+    part.replace(path)
+    return time.monotonic() - start
+
+
+def clean(notebook):
+    """Return an executed notebook as it is committed: small, and the same every time."""
+    notebook = nbformat.from_dict(notebook)
+    notebook.metadata.pop("widgets", None)
+    notebook.metadata.pop("language_info", None)
+    for cell in notebook.cells:
+        cell.metadata.pop("execution", None)
+        for output in cell.get("outputs", []):
+            data = output.get("data", {})
+            data.pop("application/vnd.jupyter.widget-view+json", None)
+            if "image/png" in data:
+                data["image/png"] = _fewer_colours(data["image/png"])
+            if 'class="flipbook"' in data.get("text/html", ""):
+                # The frames behind the first need the page's script, so only pages keep them.
+                lines = data["text/html"].splitlines()
+                data["text/html"] = "\n".join(x for x in lines if not x.startswith("<img hidden"))
+    return notebook
+
+
+def _fewer_colours(png):
+    """Return a base64 PNG reduced to 128 colours."""
+    image = Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB")
+    buffer = io.BytesIO()
+    image.quantize(128, dither=Image.Dither.NONE).save(buffer, format="png", optimize=True)
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def differences(root=ROOT):
+    """Return a sentence for each notebook that is not what its source says."""
+    problems = []
+    expected = {notebook_path(s, root): s for s in sources(root)}
+    for path, source in expected.items():
+        name = path.relative_to(root)
+        if not path.exists():
+            problems.append(f"{name} is missing")
+            continue
+        stored, wanted = nbformat.read(path, as_version=4), convert(source, root)
+        if _outline(stored) != _outline(wanted):
+            problems.append(f"{name} differs from {source.relative_to(root)}")
+    for path in root.glob("notebooks/**/*.ipynb"):
+        if ".ipynb_checkpoints" not in path.parts and path not in expected:
+            problems.append(f"{path.relative_to(root)} has no source in book/")
+    return problems
+
+
+def _outline(notebook):
+    """Return what a source and its notebook must share."""
+    cells = [[c.cell_type, c.source, c.id, dict(c.metadata)] for c in notebook.cells]
+    return json.dumps([cells, notebook.metadata.get("myst")], sort_keys=True)
+
+
+def main(prefixes=()):
+    """Write every notebook whose source, library or outputs changed."""
+    folder = ROOT / "notebooks"
+    paths = {notebook_path(source): source for source in sources()}
+    for path in folder.glob("**/*.ipynb"):
+        if ".ipynb_checkpoints" not in path.parts and path not in paths:
+            path.unlink()
+            print(f"removed {path.relative_to(ROOT)}: it has no source in book/")
+    names = {
+        str(path.relative_to(folder).with_suffix("")): source
+        for path, source in paths.items()
+        if not prefixes or path.name.startswith(tuple(prefixes))
+    }
+    executed = execute({name: convert(source) for name, source in names.items()})
+    for name, notebook in executed.items():
+        path = folder / f"{name}.ipynb"
+        text = nbformat.writes(clean(notebook)) + "\n"
+        if not path.exists() or path.read_text("utf-8") != text:
+            path.write_text(text, "utf-8")
+            print(f"wrote {path.relative_to(ROOT)}")
+    print(f"{len(executed)} notebooks are up to date.")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
