@@ -14,6 +14,8 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
+from tests import debian
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -262,3 +264,12 @@ def test_no_file_names_a_place_of_one_machine():
             if place.search(line) or (index.search(line) and path != Path(__file__)):
                 found.append(f"{name}:{number}: {line.strip()[:100]}")
     assert found == []
+
+
+@pytest.mark.parametrize(
+    ("environment", "outcome"), [("", pytest.skip.Exception), ("true", pytest.fail.Exception)]
+)
+def test_a_missing_debian_package_skips_and_fails_under_ci(monkeypatch, environment, outcome):
+    monkeypatch.setenv("CI", environment)
+    with pytest.raises(outcome, match="needs the Debian package chromium: apt-get install"):
+        debian.program("no-such-browser", package="chromium")

@@ -10,6 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
+from symlib.book.flipbook import MAX_FRAMES
 from tests.debian import program
 from tools import build
 
@@ -252,6 +253,12 @@ def test_no_page_loads_a_stranger_and_no_internal_link_is_broken(site):
 def test_pages_with_their_frames_stay_small(site):
     sizes = {p.name: p.stat().st_size for p in rendered(site)}
     assert {n: s for n, s in sizes.items() if s >= MAX_PAGE} == {}
+
+
+def test_a_page_has_at_most_120_frames(site):
+    for name in chapters():
+        frames = (site / name).read_text("utf-8").count('src="data:image/png')
+        assert frames <= MAX_FRAMES, f"{name} has {frames} frames"
 
 
 def test_every_picture_in_a_page_has_words(site):
