@@ -71,6 +71,12 @@ def new_tab(browser, width=1280, **options):
     return tab
 
 
+def show(tab, url):
+    """Open a page and wait until its formulas are set."""
+    tab.goto(url)
+    tab.evaluate("window.MathJax?.startup?.promise?.then(() => true)")
+
+
 @pytest.fixture
 def page(browser, address):
     """Return a fresh tab, which at the end has asked nobody but the site, and thrown nothing."""
@@ -183,8 +189,7 @@ def test_pages_are_accessible_in_light_and_dark(browser, address, name, scheme):
     from axe_playwright_python.sync_playwright import Axe
 
     tab = new_tab(browser, color_scheme=scheme)
-    tab.goto(address + name)
-    tab.wait_for_load_state("networkidle")
+    show(tab, address + name)
     assert tab.locator("html").get_attribute("data-theme") == scheme
     for details in tab.locator("article details").all():
         details.evaluate("d => { d.open = true }")
@@ -202,8 +207,7 @@ def test_pages_are_accessible_in_light_and_dark(browser, address, name, scheme):
 def test_a_narrow_screen_needs_no_sideways_scrolling(browser, address):
     tab = new_tab(browser, width=390)
     for name in chapters():
-        tab.goto(address + name)
-        tab.wait_for_load_state("networkidle")
+        show(tab, address + name)
         width = tab.evaluate("document.documentElement.scrollWidth")
         assert width <= 391, f"{name} is {width} pixels wide on a screen of 390"
     tab.context.close()

@@ -4,6 +4,7 @@
 symlib, a result file or the lock re-executes the pages, and any other change renders them anew.
 """
 
+import fcntl
 import shutil
 import subprocess
 import sys
@@ -54,8 +55,16 @@ def hand_over(executed, root=ROOT):
 
 
 def main(root=ROOT):
-    """Build the book, or say that it is up to date."""
+    """Build the book, or say that it is up to date. A second build waits for the first."""
     root = Path(root)
+    (root / "_build").mkdir(exist_ok=True)
+    with (root / "_build" / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        _build(root)
+
+
+def _build(root):
+    """Build the book if anything it depends on has changed."""
     html = root / "_build" / "html"
     stamp = root / "_build" / "html.digest"
     current = input_digest(root)
