@@ -6,11 +6,14 @@ import shutil
 import pytest
 
 
-def program(name, package=None):
-    """Return the path of a program; without it skip, naming the package. Under CI, fail."""
-    path = shutil.which(name)
+def program(package, *names):
+    """Return the path of the first program found; without one skip, naming the package.
+
+    Under CI a missing program is a failure.
+    """
+    path = next(filter(None, map(shutil.which, names or (package,))), None)
     if path is None:
-        message = f"needs the Debian package {package or name}: apt-get install {package or name}"
+        message = f"needs the Debian package {package}: apt-get install {package}"
         if os.environ.get("CI"):
             pytest.fail(message)
         pytest.skip(message)

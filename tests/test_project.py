@@ -272,4 +272,4 @@ def test_no_file_names_a_place_of_one_machine():
 def test_a_missing_debian_package_skips_and_fails_under_ci(monkeypatch, environment, outcome):
     monkeypatch.setenv("CI", environment)
     with pytest.raises(outcome, match="needs the Debian package chromium: apt-get install"):
-        debian.program("no-such-browser", package="chromium")
+        debian.program("chromium", "no-such-browser")

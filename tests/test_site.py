@@ -56,7 +56,7 @@ def browser():
     """Return a headless Chromium."""
     from playwright.sync_api import sync_playwright
 
-    path = program("chromium")
+    path = program("chromium", "chromium", "google-chrome")
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=path, args=FLAGS)
         yield chromium
