@@ -109,8 +109,10 @@ class Group(eqx.Module):
 
 def _check_listable(group: Group) -> None:
     if group.order > MAX_ELEMENTS:
+        # The order itself can have thousands of digits.
+        count = "infinitely many" if group.order == math.inf else f"more than {MAX_ELEMENTS}"
         raise ValueError(
-            f"{group} has {group.order} elements, too many to list (at most {MAX_ELEMENTS}): "
+            f"{group} has {count} elements, too many to list: "
             "take a few of them instead, from sample(key) if the group is compact."
         )
 

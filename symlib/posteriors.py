@@ -154,7 +154,7 @@ class Symmetrized(eqx.Module):
             ValueError: The group is infinite, where the sum becomes an integral that is not
                 implemented, or it has too many elements to list, or `z` has a wrong shape.
         """
-        if math.isinf(self.group.order):
+        if self.group.order == math.inf:  # math.isinf fails on the order of a large group
             raise ValueError(
                 f"Symmetrized.log_prob: the integral of the base density over the infinite group "
                 f"{self.group} is not implemented; only finite groups are summed exactly."

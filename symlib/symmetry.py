@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float, PRNGKeyArray, PyTree
 
-from symlib._checks import positive_integer
+from symlib._checks import floating_leaves, positive_integer
 from symlib.groups import Group
 
 
@@ -84,8 +84,9 @@ class Reflection(eqx.Module):
     center: Float[Array, " d"]
 
     def __init__(self, projection: ArrayLike, center: ArrayLike = 0.0):
+        projection = jnp.asarray(projection)
         dtype = jnp.result_type(projection, float)
-        projection = jnp.asarray(projection, dtype)
+        projection = projection.astype(dtype)
         if projection.ndim != 2 or projection.shape[0] != projection.shape[1]:
             raise ValueError(
                 f"Reflection: the projection has to be a square matrix, got {projection.shape}."
@@ -176,6 +177,7 @@ class Reflection(eqx.Module):
             raise ValueError(
                 f"Reflection: theta has to have shape {self.center.shape}, got {jnp.shape(theta)}."
             )
+        floating_leaves("Reflection", "theta", theta)
         return (self.projection @ theta - self.center).astype(theta.dtype)
 
 
@@ -191,7 +193,7 @@ def is_symmetric(
             the norm of `theta`.
 
     Raises:
-        ValueError: `tolerance` is negative or NaN, or `theta` has the wrong shape.
+        ValueError: `tolerance` is negative or NaN; `theta` has the wrong shape or holds integers.
         RuntimeError: `theta` holds NaN.
     """
     if not tolerance >= 0:

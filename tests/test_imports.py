@@ -11,6 +11,8 @@ ROOT = Path(__file__).parents[1] / "symlib"
 ALLOWED = {
     "__init__": set(),
     "_checks": set(),
+    "bessel": {"_checks"},
+    "langevin": {"_checks"},
     "groups": {"_checks"},
     "posteriors": {"_checks", "groups"},
     "inference": {"_checks", "groups", "posteriors"},

@@ -208,7 +208,7 @@ def test_example_of_the_readme_does_what_it_says(capsys):
     exec(compile(code, "README.md", "exec"), {})
     lines = capsys.readouterr().out.splitlines()
     numbers = {
-        line.split()[0]: [float(x) for x in re.findall(r"-?\d+\.\d*", line)] for line in lines
+        line.split(":")[0]: [float(x) for x in re.findall(r"-?\d+\.\d*", line)] for line in lines
     }
     bound, *mean = numbers["plain"]
     assert max(map(abs, mean)) < 0.2

@@ -286,3 +286,13 @@ def test_wrong_shapes_and_positions_are_refused(monkeypatch):
         Reflection.sign_flip(4, [0]).distance(jnp.ones(3))
     with pytest.raises(ValueError, match="tolerance has to be at least 0"):
         is_symmetric(Reflection.sign_flip(4, [0]), jnp.ones(4), tolerance=-1.0)
+
+
+def test_reflection_refuses_integer_points(monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    mirror = Reflection([[1, 0], [0, 0]])
+    assert jnp.array_equal(mirror.act(jnp.array([1.5, 2.0])), jnp.array([-1.5, 2.0]))
+    # An integer point would be rounded, and found symmetric where it is not.
+    for method in mirror.act, mirror.distance, mirror.symmetric_point:
+        with pytest.raises(ValueError, match="floating-point arrays, got int32"):
+            method(jnp.array([1, 2], dtype=jnp.int32))

@@ -32,9 +32,15 @@ LIBRARY = ("symlib/**/*.py", "benchmarks/results/*.json", "requirements.lock")
 
 
 def sources(root=ROOT):
-    """Return the chapter and exercise sources: the MyST files that hold a kernel."""
-    found = [*root.glob("book/*.md"), *root.glob("book/exercises/*.md")]
-    return sorted(p for p in found if re.search(r"^kernelspec:", p.read_text("utf-8"), re.M))
+    """Return the chapter and exercise sources: the pages whose names begin with a number."""
+    named = [*root.glob("book/[0-9]*.md"), *root.glob("book/exercises/*.md")]
+    for path in named:
+        if not re.search(r"^kernelspec:", path.read_text("utf-8"), re.M):
+            raise SystemExit(
+                f"{path.relative_to(root)} has no kernelspec in its head: copy the head of another "
+                "chapter."
+            )
+    return sorted(named)
 
 
 def notebook_path(source, root=ROOT):
@@ -70,6 +76,9 @@ def convert(source, root=ROOT):
     for cell in notebook.cells:
         text = f"{cell.cell_type}\n{cell.source}"
         seen[text] = seen.get(text, 0) + 1
+        if "solution" in cell.metadata.get("tags", []):
+            # JupyterLab folds these away, as the page does with the tag hide-cell.
+            cell.metadata["jupyter"] = {"source_hidden": True, "outputs_hidden": True}
         cell.id = hashlib.sha256(f"{text}\n{seen[text]}".encode()).hexdigest()[:12]
     return notebook
 
@@ -153,7 +162,10 @@ def _execute_one(notebook, path, name, root):
     folder = (root / "notebooks" / name).parent
     folder.mkdir(parents=True, exist_ok=True)
     client = NotebookClient(
-        notebook, timeout=CELL_TIMEOUT, resources={"metadata": {"path": str(folder)}}
+        notebook,
+        timeout=CELL_TIMEOUT,
+        resources={"metadata": {"path": str(folder)}},
+        coalesce_streams=True,  # how often a cell flushes what it prints is chance
     )
     client.execute()
     part = path.with_suffix(f".{os.getpid()}.part")

@@ -79,7 +79,9 @@ class Flipbook:
             for name, values in self.axes.items()
         ]
         png, words = self.frames[0]
-        image = widgets.Image(value=png, format="png", layout={"max_width": "100%"})
+        image = widgets.Image(
+            value=png, format="png", layout={"width": "34rem", "max_width": "100%"}
+        )
         caption = widgets.HTML(html.escape(words))
 
         def show(_):

@@ -1,0 +1,421 @@
+"""The Bessel function of a matrix argument against closed forms, series, limits and sampling."""
+
+import itertools
+import json
+import math
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import mpmath as mp
+import numpy as np
+import pytest
+from scipy import integrate, special
+
+from symlib.bessel import log_hyp0f1, singular_values
+from symlib.langevin import langevin_mean, log_hyp0f1_gibbs, matrix_langevin_sample
+
+METHODS = ["calibrated", "exact", "laplace", "moore", "saddlepoint", "asymptotic"]
+GOLD = json.loads((Path(__file__).parent / "data" / "bessel_gold.json").read_text("utf-8"))
+
+evaluate = jax.jit(log_hyp0f1, static_argnames="method")
+gradient = jax.jit(jax.grad(log_hyp0f1))
+
+
+def value(sigma, method="calibrated"):
+    return float(evaluate(jnp.asarray(sigma, float), method))
+
+
+def three(sigma):
+    """Return log 0F1 for k = 3 by SciPy's adaptive quadrature."""
+    first, second, third = sigma
+
+    def integrand(u, s):
+        inner = special.i0((first - second) * (1 - u) / 2) * special.i0(
+            (first + second) * (1 + u) / 2
+        )
+        return inner * np.exp(s * u) / 4
+
+    parts = [integrate.quad(integrand, -1, 1, args=(s,), epsabs=0)[0] for s in (third, -third)]
+    return np.log(sum(parts))
+
+
+def four(sigma, nodes=40):
+    """Return log 0F1 for k = 4: a rotation is x -> p x q, p and q uniform unit quaternions.
+
+    tr(S T) is then sum_a lambda_a p_a q_a with lambda = H sigma, and the mean over q is
+    2 I_1(r) / r with r = |lambda p|.
+    """
+    hadamard = np.array([[1, 1, 1, 1], [1, 1, -1, -1], [1, -1, 1, -1], [1, -1, -1, 1]])
+    x, w = np.polynomial.legendre.leggauss(nodes)
+    angle, w = (x + 1) * np.pi / 4, w * np.pi / 4
+    a, b, c = np.meshgrid(angle, angle, angle, indexing="ij")
+    weight = np.einsum("a,b,c->abc", w * np.cos(angle) * np.sin(angle), w, w)
+    p = np.stack(
+        [np.cos(a) * np.cos(b), np.cos(a) * np.sin(b), np.sin(a) * np.cos(c), np.sin(a) * np.sin(c)]
+    )
+    total = 0.0
+    for last in (1, -1):
+        frequencies = hadamard @ (np.asarray(sigma) * [1, 1, 1, last])
+        r = np.sqrt(np.einsum("a,abcd->bcd", frequencies**2, p**2))
+        total += np.sum(weight * 2 * special.i1(r) / r) / np.sum(weight) / 2
+    return np.log(total)
+
+
+def equal(k, sigma):
+    """Return log 0F1 for k equal values: means over SO(k) and the rest are determinants."""
+    mp.mp.dps = 40 + 2 * k
+    bessel = [mp.besseli(j, 2 * mp.mpf(sigma)) for j in range(k + 3)]
+
+    def determinant(n, sign, shift):
+        rows = [
+            [bessel[abs(i - j)] + sign * bessel[i + j + shift] for j in range(n)] for i in range(n)
+        ]
+        return mp.det(mp.matrix(rows)) if n else mp.mpf(1)
+
+    if k % 2:
+        parts = [mp.exp(s * sigma) * determinant(k // 2, -s, 1) for s in (1, -1)]
+    else:
+        parts = [determinant(k // 2, 1, 0) / 2, determinant(k // 2 - 1, -1, 2)]
+    return float(mp.log(sum(parts) / 2))
+
+
+def spectra(k, largest):
+    """Return spectra of different shapes whose largest entry is given."""
+    draws = np.random.default_rng(k)
+    shapes = {
+        "equal": np.ones(k),
+        "spread": np.linspace(0.1, 1, k),
+        "dominant": np.r_[1, np.full(k - 1, 0.05)],
+        "half zero": np.r_[np.ones(k - k // 2), np.zeros(k // 2)],
+        "random": draws.uniform(size=k),
+    }
+    return {name: shape / shape.max() * largest for name, shape in shapes.items()}
+
+
+# --- exact forms -------------------------------------------------------------------------------
+
+
+def test_k1_is_log_cosh(dtype, tolerance):
+    sigma = jnp.asarray([[0.0], [1e-3], [0.7], [30.0], [1e6]], dtype)
+    found = jax.vmap(log_hyp0f1)(sigma)
+    expected = np.logaddexp(sigma[:, 0], -sigma[:, 0]) - np.log(2)
+    np.testing.assert_allclose(found, expected, rtol=tolerance(dtype), atol=tolerance(dtype))
+
+
+def test_k2_is_a_mean_of_bessel_functions(dtype, tolerance):
+    sigma = jnp.asarray([[0, 0], [0.3, 0.0], [2, 2], [1, 30], [1e6, 0], [1e6, 1e6]], dtype)
+    total, gap = np.float64(sigma).sum(1), np.abs(np.diff(np.float64(sigma), axis=1))[:, 0]
+    expected = np.logaddexp(
+        total + np.log(special.i0e(total)), gap + np.log(special.i0e(gap))
+    ) - np.log(2)
+    found = jax.vmap(log_hyp0f1)(sigma)
+    np.testing.assert_allclose(found, expected, rtol=tolerance(dtype), atol=tolerance(dtype))
+
+
+@pytest.mark.parametrize(
+    "sigma", [(1e-3, 0.0, 0.0), (1.0, 1.0, 1.0), (3.0, 0.5, 0.0), (5.0, 9.0, 2.0), (60.0, 40, 1e-2)]
+)
+def test_k3_by_adaptive_quadrature(x64, sigma):
+    assert value(sigma) == pytest.approx(three(sigma), rel=1e-10, abs=1e-13)
+
+
+def test_exact_needs_a_small_matrix():
+    with pytest.raises(ValueError, match="log_hyp0f1_gibbs"):
+        log_hyp0f1(jnp.ones(4), "exact")
+
+
+# --- small and large sigma -----------------------------------------------------------------------
+
+
+def haar_log_series(sigma):
+    """Return log 0F1 up to order sigma^4 from the fourth moments of Haar matrices.
+
+    E tr(S T)^2 = sum s_i^2 / k. In E tr(S T)^4 = sum s_i^4 E T_11^4 + 3 sum_{i != j} s_i^2 s_j^2
+    E T_11^2 T_22^2, the two moments are 3 / k(k+2) and (k+1) / k(k-1)(k+2).
+    """
+    k, squares = len(sigma), np.asarray(sigma) ** 2
+    cross = squares.sum() ** 2 - np.sum(squares**2)
+    fourth = 3 * np.sum(squares**2) / (k * (k + 2)) + 3 * cross * (k + 1) / (k * (k - 1) * (k + 2))
+    second = squares.sum() / k
+    return second / 2 + fourth / 24 - second**2 / 8
+
+
+@pytest.mark.parametrize("k", [2, 3, 4, 5, 8, 20])
+def test_small_sigma_follows_the_zonal_series(x64, k):
+    for name, sigma in spectra(k, 0.2).items():
+        series = haar_log_series(sigma)
+        # The next order: |sigma|^6 / k^3 times a small number.
+        bound = 0.05 * np.sum(sigma**2) ** 3 / k**3
+        if k > 3:  # there the fourth order is not built in; the second is, exactly
+            bound += 0.2 * np.sum(sigma**4) / k**3
+        assert abs(value(sigma) - series) < bound, name
+
+
+@pytest.mark.parametrize("k", [1, 2, 3, 4, 5, 10, 20, 50])
+def test_limit_at_infinity(x64, k):
+    draws = np.random.default_rng(k)
+    for scale in (1e4, 1e5, 1e6):
+        sigma = scale * draws.uniform(0.5, 1, size=k)
+        difference = value(sigma) - value(sigma, "asymptotic")
+        # The next term of the expansion is this sum without its diagonal.
+        following = np.sum(1 / (sigma[:, None] + sigma)) / 16
+        assert -1e-6 <= difference <= 1.1 * following + 1e-7 * k
+
+
+def test_asymptotic_constant_by_the_exact_forms(x64):
+    for sigma in ([1e4], [1e4, 2e4], [3e4, 1e4, 2e4]):
+        assert value(sigma, "asymptotic") == pytest.approx(value(sigma, "exact"), abs=2e-5)
+    assert value(np.full(9, 2e4), "asymptotic") == pytest.approx(equal(9, 2e4), abs=1e-3)
+
+
+def test_moore_diverges_and_laplace_misses_a_constant(x64):
+    gaps = {
+        m: [value(np.full(20, s), m) - value(np.full(20, s), "asymptotic") for s in (1e3, 1e5)]
+        for m in ("moore", "laplace", "saddlepoint", "calibrated")
+    }
+    assert gaps["moore"][0] > 250
+    # Twice the pairs: another 190 / 2 * log(100) from s = 1e3 to 1e5.
+    assert gaps["moore"][1] - gaps["moore"][0] == pytest.approx(95 * np.log(100), rel=0.02)
+    assert gaps["laplace"][1] == pytest.approx(-54.6, abs=0.1)
+    assert gaps["saddlepoint"][1] == pytest.approx(0, abs=2e-3)
+    assert gaps["calibrated"][1] == pytest.approx(0, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("method", "k", "sigma", "error"),
+    [
+        ("laplace", 1, 1.0, 0.022),
+        ("laplace", 2, 5.0, -0.381),
+        ("laplace", 3, 50.0, -1.48),
+        ("laplace", 20, 20.0, -15.0),
+        ("saddlepoint", 2, 5.0, 0.054),
+        ("saddlepoint", 3, 50.0, 0.002),
+        ("saddlepoint", 20, 8.0, 18.6),
+        ("saddlepoint", 20, 20.0, 9.7),
+    ],
+)
+def test_known_errors_of_the_published_approximations(x64, method, k, sigma, error):
+    found = value(np.full(k, sigma), method) - equal(k, sigma)
+    assert found == pytest.approx(error, abs=max(6e-4, 0.01 * abs(error)))
+
+
+# --- the calibrated formula ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("k", [4, 5, 7, 10, 20, 40])
+def test_calibrated_at_equal_values(x64, k):
+    for ratio in (0.05, 0.3, 0.48, 0.5, 0.52, 0.55, 0.6, 0.7, 0.85, 1, 1.3, 2, 5, 20):
+        error = value(np.full(k, k * ratio)) - equal(k, k * ratio)
+        assert abs(error) < 0.012, ratio
+
+
+def test_calibrated_at_k4_by_quaternions(x64):
+    draws = np.random.default_rng(44)
+    worst = 0
+    for largest in (0.2, 1.0, 2.0, 3.0, 4.0, 6.0, 9.0, 14.0, 30.0):
+        some = [*spectra(4, largest).values(), *draws.uniform(0, largest, size=(4, 4))]
+        some.append(np.sort(largest * draws.uniform(size=4) ** 3))
+        worst = max(worst, *(abs(value(sigma) - four(sigma)) for sigma in some))
+    assert worst < 0.06
+
+
+def test_oracle_for_k4_agrees_with_the_determinants():
+    assert four(np.full(4, 2.0)) == pytest.approx(equal(4, 2.0), abs=1e-12)
+
+
+@pytest.mark.parametrize("case", GOLD["cases"], ids=lambda case: case["name"])
+def test_calibrated_against_sampling(x64, case):
+    error = abs(value(case["sigma"]) - case["value"])
+    assert error < 0.02 * len(case["sigma"]) + 3 * case["standard_error"]
+
+
+def test_expansion_solves_muirheads_equations(x64):
+    sigma = jnp.asarray(np.linspace(3.0, 40.0, 12))
+    slope = gradient(sigma)
+    step = 1e-3 * jnp.eye(12)
+    slopes = jax.vmap(gradient)
+    curvature = jnp.diagonal(slopes(sigma + step) - slopes(sigma - step)) / 2e-3
+    i, j = sigma[:, None], sigma
+    pairs = (i * slope[:, None] - j * slope) / jnp.where(i == j, 1, i**2 - j**2)
+    residual = curvature + slope**2 + jnp.sum(pairs, axis=1) - 1
+    assert float(jnp.max(jnp.abs(residual))) < 0.01
+
+
+@pytest.mark.parametrize("k", [2, 3, 4, 7])
+def test_permutation_invariance(x64, k):
+    draws = np.random.default_rng(k)
+    sigma = draws.uniform(0, 2 * k, size=k)
+    for method in METHODS[:1] + METHODS[2:]:
+        again = value(draws.permutation(sigma), method)
+        assert again == pytest.approx(value(sigma, method), rel=1e-12)
+
+
+@pytest.mark.parametrize("k", [1, 2, 3, 4, 5, 12])
+def test_convex_and_rising_along_rays_with_gradient_below_one(x64, k):
+    ratios = jnp.concatenate([jnp.linspace(0, 1, 41), jnp.geomspace(1.1, 1e3, 20)])
+    for name, sigma in spectra(k, float(k)).items():
+        points = ratios[:, None] * jnp.asarray(sigma)
+        slopes = jax.vmap(gradient)(points)
+        assert np.all(slopes >= -1e-12) and np.all(slopes <= 1 + 1e-12), name
+        # The join at sum 1/sigma = 2 may bend the slope by what the value is off, over its width.
+        along = slopes @ sigma
+        assert np.all(np.diff(along) >= (-1e-9 if k <= 3 else -0.02 * np.sum(sigma))), name
+
+
+@pytest.mark.parametrize("k", [1, 2, 3, 4, 5, 20])
+def test_gradients_are_finite_at_zero_and_at_ties(dtype, k):
+    zero, half = np.zeros(k), np.r_[np.full(k - k // 2, 0.7 * k), np.zeros(k // 2)]
+    critical = np.full(k, k / 2)
+    for method in ["calibrated", "laplace", "moore", "saddlepoint"]:
+        gradients = jax.jit(jax.vmap(jax.grad(lambda s, m=method: log_hyp0f1(s, m))))
+        found = gradients(jnp.asarray([zero, half, critical, critical * 1e5], dtype))
+        assert found.dtype == dtype and np.all(np.isfinite(found)), method
+        np.testing.assert_allclose(found[0], 0, atol=1e-6)
+        # Equal values have equal slopes, and the slope at zero is zero.
+        np.testing.assert_allclose(found[1, k - k // 2 :], 0, atol=1e-6)
+        np.testing.assert_allclose(found[2:] - found[2:, :1], 0, atol=1e-5)
+
+
+def test_gradient_by_finite_differences(x64):
+    for k, low in itertools.product((2, 3, 4, 6), (0.0, 3.0)):
+        sigma = np.random.default_rng(k).uniform(low, 2 * k, size=k)
+        step = 1e-5 * np.eye(k)
+        slopes = [(value(sigma + d) - value(sigma - d)) / 2e-5 for d in step]
+        np.testing.assert_allclose(gradient(jnp.asarray(sigma)), slopes, atol=1e-8)
+
+
+@pytest.mark.parametrize("k", [3, 4, 8])
+def test_gradient_is_the_mean_of_the_diagonal(x64, k):
+    for name, sigma in spectra(k, 1.3 * k).items():
+        sigma = jnp.asarray(sigma)
+        mean, error = langevin_mean(jax.random.key(k), sigma, 4000)
+        found = gradient(sigma)
+        # Above k = 3 the slope is off by about .02 where the value is off by .02 k.
+        bound = 4 * error + (1e-9 if k == 3 else 0.02)
+        assert np.all(np.abs(found - mean) < bound), name
+
+
+@pytest.mark.parametrize("k", [1, 3, 4, 20, 50])
+def test_float32_follows_float64(k):
+    for ratio in (1e-3, 0.3, 0.5, 0.7, 3, 1e3, 1e6 / k):
+        some = np.stack(list(spectra(k, k * ratio).values()))
+        with jax.enable_x64(True):
+            exact = np.asarray(jax.vmap(evaluate)(jnp.asarray(some)))
+        with jax.enable_x64(False):
+            found = np.asarray(jax.vmap(evaluate)(jnp.asarray(some, jnp.float32)), float)
+        assert np.all(np.abs(found - exact) < 1e-4 * np.maximum(1, np.abs(exact)))
+
+
+# --- sampling ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("sigma", "sweeps"), [((2.0,), 2000), ((30.0, 0.5), 4000), ((5.0, 3.0, 1.0), 4000)]
+)
+def test_thermodynamic_integration_at_small_k(x64, sigma, sweeps):
+    found, error = log_hyp0f1_gibbs(jax.random.key(1), jnp.asarray(sigma), sweeps)
+    assert abs(found - value(sigma)) < 3.5 * error
+    assert 0 < error < 0.05
+
+
+def test_thermodynamic_integration_at_k6(x64):
+    found, error = log_hyp0f1_gibbs(jax.random.key(2), jnp.full(6, 5.0), 2000)
+    assert abs(found - equal(6, 5.0)) < 3.5 * error
+    assert 0 < error < 0.06
+
+
+def test_langevin_samples_follow_their_law(x64):
+    # A is not diagonal and has a negative determinant: compare E tr(A T^T) with the slope
+    # of log 0F1 along the ray, and look at the whole mean, U diag(E R_ii) V^T.
+    A = jnp.asarray([[1.0, 2.0, 0.0], [0.5, -1.0, 1.0], [0.0, 0.3, 0.4]])
+    keys = jax.random.split(jax.random.key(3), 2000)
+    draws = jax.jit(jax.vmap(lambda key: matrix_langevin_sample(key, A, 30)))(keys)
+    np.testing.assert_allclose(
+        draws @ draws.swapaxes(1, 2), np.broadcast_to(np.eye(3), draws.shape), atol=1e-12
+    )
+    U, sigma, Vt = jnp.linalg.svd(A)
+    expected = U @ jnp.diag(gradient(sigma)) @ Vt
+    errors = jnp.std(draws, axis=0) / math.sqrt(len(keys))
+    assert np.all(np.abs(jnp.mean(draws, axis=0) - expected) < 4 * errors)
+    assert 0 < np.mean(np.linalg.det(draws) > 0) < 1
+
+
+def test_langevin_at_zero_is_uniform(x64):
+    keys = jax.random.split(jax.random.key(4), 2000)
+    sample = jax.jit(jax.vmap(lambda key: matrix_langevin_sample(key, jnp.zeros((4, 4)), 20)))
+    draws = sample(keys)
+    assert abs(float(jnp.mean(jnp.linalg.det(draws)))) < 4 / math.sqrt(2000)
+    # E T_11^4 = 3 / k(k + 2) = 1/8, with a standard deviation below .2.
+    assert abs(float(jnp.mean(draws[:, 0, 0] ** 4)) - 1 / 8) < 4 * 0.2 / math.sqrt(2000)
+
+
+# --- singular values -----------------------------------------------------------------------------
+
+
+def test_singular_values_and_their_gradient(x64):
+    A = jnp.asarray(np.random.default_rng(5).normal(size=(4, 4)))
+    np.testing.assert_allclose(singular_values(A), np.linalg.svd(A, compute_uv=False), rtol=1e-12)
+    U, _, Vt = np.linalg.svd(A)
+    jacobian = jax.jacrev(singular_values)(A)
+    np.testing.assert_allclose(jacobian, np.einsum("ni,im->inm", U, Vt), atol=1e-12)
+
+
+def test_gradient_in_the_matrix_is_finite_at_zero_and_at_ties(dtype, tolerance):
+    def function(A):
+        return evaluate(singular_values(A))
+
+    slope_in_matrix = jax.jit(jax.grad(function))
+
+    rank_one = jnp.outer(jnp.arange(1.0, 5.0, dtype=dtype), jnp.ones(4, dtype))
+    for A in (jnp.zeros((4, 4), dtype), 2 * jnp.eye(4, dtype=dtype), rank_one):
+        assert np.all(np.isfinite(slope_in_matrix(A)))
+    # For A = s I the gradient is the slope times I.
+    slope = gradient(jnp.full(3, 2.0, dtype))[0]
+    found = slope_in_matrix(2 * jnp.eye(3, dtype=dtype))
+    np.testing.assert_allclose(found, slope * np.eye(3), atol=10 * tolerance(dtype))
+    # Small A: log 0F1 = |A|^2 / 2k, whose gradient is A / k.
+    small = 1e-2 * rank_one
+    np.testing.assert_allclose(slope_in_matrix(small), small / 4, rtol=1e-2, atol=1e-6)
+
+
+# --- mistakes ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("bad", [-1.0, math.nan, math.inf])
+def test_bad_entries_are_refused(method, bad):
+    with pytest.raises(Exception, match="singular values"):
+        log_hyp0f1(jnp.asarray([1.0, bad, 2.0]), method).block_until_ready()
+
+
+def test_bad_entries_are_refused_under_jit_and_vmap():
+    with pytest.raises(Exception, match="singular values"):
+        jax.block_until_ready(jax.jit(jax.vmap(log_hyp0f1))(jnp.asarray([[1.0], [-1.0]])))
+
+
+def test_static_mistakes():
+    with pytest.raises(ValueError, match="method has to be one of"):
+        log_hyp0f1(jnp.ones(2), "zonal")
+    with pytest.raises(ValueError, match="k at least 1"):
+        log_hyp0f1(jnp.ones(0))
+    with pytest.raises(ValueError, match="square"):
+        matrix_langevin_sample(jax.random.key(0), jnp.ones((0, 0)))
+    with pytest.raises(ValueError, match="num_sweeps"):
+        log_hyp0f1_gibbs(jax.random.key(0), jnp.ones(2), 0)
+    with pytest.raises(ValueError, match="n >= k"):
+        singular_values(jnp.ones((2, 3)))
+    for function in (singular_values, lambda A: matrix_langevin_sample(jax.random.key(0), A)):
+        with pytest.raises(Exception, match="finite"):
+            jax.block_until_ready(function(jnp.full((2, 2), jnp.nan)))
+    with pytest.raises(Exception, match="singular values"):
+        jax.block_until_ready(log_hyp0f1_gibbs(jax.random.key(0), -jnp.ones(2), 20))
+
+
+# The annotations refuse these while the tests run; without them the functions do.
+@pytest.mark.parametrize("shape", [(), (2, 2)])
+def test_wrong_shapes(shape):
+    with pytest.raises(Exception, match="sigma"):
+        log_hyp0f1(jnp.ones(shape))
+    with pytest.raises(Exception, match="A|square"):
+        matrix_langevin_sample(jax.random.key(0), jnp.ones((2, 3)))
