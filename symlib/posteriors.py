@@ -17,7 +17,8 @@ from jax.scipy.special import logsumexp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from symlib._checks import array_shape, floating_leaves, positive_integer
-from symlib.groups import Group
+from symlib.groups import Group, Orthogonal
+from symlib.rotations import rotation_log_ratio, stack_rows
 
 
 class Gaussian(eqx.Module):
@@ -148,19 +149,18 @@ class Symmetrized(eqx.Module):
     def log_prob(self, z: PyTree) -> Float[Array, ""]:
         r"""Return $\log \tilde q(z) = \log \frac1{|G|} \sum_g q^*(g^{-1} \cdot z)$ in nats.
 
-        Exact for a finite group, by a sum over all its elements.
+        For a finite group it is a sum over all elements. For `Orthogonal(k)` and an
+        `IsotropicGaussian`, over an array or a pytree whose leaves have a last axis of length k,
+        the integral is a Bessel function of a matrix: `symlib.rotations.rotation_log_ratio`. It is
+        exact up to k = 3; above, the error is that of `symlib.bessel.log_hyp0f1`.
 
         Raises:
-            ValueError: The group is infinite, where the sum becomes an integral that is not
-                implemented, or it has too many elements to list, or `z` has a wrong shape.
+            ValueError: `z` has a wrong shape, the group has too many elements to list, or it is
+                infinite and the pair of group and base is not the one above.
         """
-        if self.group.order == math.inf:  # math.isinf fails on the order of a large group
-            raise ValueError(
-                f"Symmetrized.log_prob: the integral of the base density over the infinite group "
-                f"{self.group} is not implemented; only finite groups are summed exactly."
-            )
-
         z = self.group._check_point(floating_leaves("Symmetrized", "z", z))
+        if self.group.order == math.inf:  # math.isinf fails on the order of a large group
+            return self.base.log_prob(z) - self._rotation_log_ratio(z)
 
         def log_component(g):
             return self.base.log_prob(self.group._act(self.group._inverse(g), z))
@@ -168,13 +168,25 @@ class Symmetrized(eqx.Module):
         log_components = jax.vmap(log_component)(self.group.elements())
         return logsumexp(log_components) - math.log(self.group.order)
 
+    def _rotation_log_ratio(self, z):
+        """Return log q* - log q~ for the one infinite group with a closed form."""
+        if not (isinstance(self.group, Orthogonal) and isinstance(self.base, IsotropicGaussian)):
+            raise ValueError(
+                f"Symmetrized.log_prob: no closed form for the infinite group {self.group} and a "
+                f"{type(self.base).__name__}. Orthogonal(k) has one with an IsotropicGaussian; for "
+                "a DiagonalGaussian symlib.rotation_bounds.rotation_kl_bound bounds the divergence."
+            )
+        X = stack_rows(_like(self.base, "z", z, self.base.mean))
+        return rotation_log_ratio(X, stack_rows(self.base.mean), self.base.variance)
+
     def kl_from_base(
         self, key: PRNGKeyArray, num_samples: int
     ) -> tuple[Float[Array, ""], Float[Array, ""]]:
         r"""Estimate $KL[q^* \| \tilde q] = E_{q^*}[\log q^* - \log \tilde q]$ by Monte Carlo.
 
         This is the term that eq. 5 of Moore (2016) adds to the bound of the base density. It lies
-        between 0 and $\log |G|$. The estimate is unbiased and reparameterized.
+        between 0 and $\log |G|$, which is infinite for an infinite group. The estimate is unbiased
+        and reparameterized.
 
         Args:
             key: Random key.
@@ -189,6 +201,8 @@ class Symmetrized(eqx.Module):
 
         def log_ratio(sample_key):
             z = self.base.sample(sample_key)
+            if self.group.order == math.inf:  # without the rounding of two large densities
+                return self._rotation_log_ratio(z)
             return self.base.log_prob(z) - self.log_prob(z)
 
         terms = jax.vmap(log_ratio)(jax.random.split(key, num_samples))

@@ -1,22 +1,20 @@
 """The Bessel function of a matrix argument against closed forms, series, limits and sampling."""
 
 import itertools
-import json
 import math
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
-import mpmath as mp
 import numpy as np
 import pytest
-from scipy import integrate, special
+from scipy import special
 
+import benchmarks
+from benchmarks.experiments._bessel_oracles import at_infinity, equal, four, one, three, two
 from symlib.bessel import log_hyp0f1, singular_values
 from symlib.langevin import langevin_mean, log_hyp0f1_gibbs, matrix_langevin_sample
 
 METHODS = ["calibrated", "exact", "laplace", "moore", "saddlepoint", "asymptotic"]
-GOLD = json.loads((Path(__file__).parent / "data" / "bessel_gold.json").read_text("utf-8"))
 
 evaluate = jax.jit(log_hyp0f1, static_argnames="method")
 gradient = jax.jit(jax.grad(log_hyp0f1))
@@ -24,60 +22,6 @@ gradient = jax.jit(jax.grad(log_hyp0f1))
 
 def value(sigma, method="calibrated"):
     return float(evaluate(jnp.asarray(sigma, float), method))
-
-
-def three(sigma):
-    """Return log 0F1 for k = 3 by SciPy's adaptive quadrature."""
-    first, second, third = sigma
-
-    def integrand(u, s):
-        inner = special.i0((first - second) * (1 - u) / 2) * special.i0(
-            (first + second) * (1 + u) / 2
-        )
-        return inner * np.exp(s * u) / 4
-
-    parts = [integrate.quad(integrand, -1, 1, args=(s,), epsabs=0)[0] for s in (third, -third)]
-    return np.log(sum(parts))
-
-
-def four(sigma, nodes=40):
-    """Return log 0F1 for k = 4: a rotation is x -> p x q, p and q uniform unit quaternions.
-
-    tr(S T) is then sum_a lambda_a p_a q_a with lambda = H sigma, and the mean over q is
-    2 I_1(r) / r with r = |lambda p|.
-    """
-    hadamard = np.array([[1, 1, 1, 1], [1, 1, -1, -1], [1, -1, 1, -1], [1, -1, -1, 1]])
-    x, w = np.polynomial.legendre.leggauss(nodes)
-    angle, w = (x + 1) * np.pi / 4, w * np.pi / 4
-    a, b, c = np.meshgrid(angle, angle, angle, indexing="ij")
-    weight = np.einsum("a,b,c->abc", w * np.cos(angle) * np.sin(angle), w, w)
-    p = np.stack(
-        [np.cos(a) * np.cos(b), np.cos(a) * np.sin(b), np.sin(a) * np.cos(c), np.sin(a) * np.sin(c)]
-    )
-    total = 0.0
-    for last in (1, -1):
-        frequencies = hadamard @ (np.asarray(sigma) * [1, 1, 1, last])
-        r = np.sqrt(np.einsum("a,abcd->bcd", frequencies**2, p**2))
-        total += np.sum(weight * 2 * special.i1(r) / r) / np.sum(weight) / 2
-    return np.log(total)
-
-
-def equal(k, sigma):
-    """Return log 0F1 for k equal values: means over SO(k) and the rest are determinants."""
-    mp.mp.dps = 40 + 2 * k
-    bessel = [mp.besseli(j, 2 * mp.mpf(sigma)) for j in range(k + 3)]
-
-    def determinant(n, sign, shift):
-        rows = [
-            [bessel[abs(i - j)] + sign * bessel[i + j + shift] for j in range(n)] for i in range(n)
-        ]
-        return mp.det(mp.matrix(rows)) if n else mp.mpf(1)
-
-    if k % 2:
-        parts = [mp.exp(s * sigma) * determinant(k // 2, -s, 1) for s in (1, -1)]
-    else:
-        parts = [determinant(k // 2, 1, 0) / 2, determinant(k // 2 - 1, -1, 2)]
-    return float(mp.log(sum(parts) / 2))
 
 
 def spectra(k, largest):
@@ -120,6 +64,11 @@ def test_k3_by_adaptive_quadrature(x64, sigma):
     assert value(sigma) == pytest.approx(three(sigma), rel=1e-10, abs=1e-13)
 
 
+def test_k2_by_adaptive_quadrature(x64):
+    for sigma in ([1e-3, 0], [2.0, 2.0], [1.0, 30.0], [4e3, 1e3]):
+        assert value(sigma) == pytest.approx(two(sigma), rel=1e-11, abs=1e-13)
+
+
 def test_exact_needs_a_small_matrix():
     with pytest.raises(ValueError, match="log_hyp0f1_gibbs"):
         log_hyp0f1(jnp.ones(4), "exact")
@@ -128,28 +77,45 @@ def test_exact_needs_a_small_matrix():
 # --- small and large sigma -----------------------------------------------------------------------
 
 
-def haar_log_series(sigma):
-    """Return log 0F1 up to order sigma^4 from the fourth moments of Haar matrices.
+def zonal_series(sigma):
+    """Return log 0F1 by its series in zonal polynomials C of sigma^2 / 4, up to degree 3.
 
-    E tr(S T)^2 = sum s_i^2 / k. In E tr(S T)^4 = sum s_i^4 E T_11^4 + 3 sum_{i != j} s_i^2 s_j^2
-    E T_11^2 T_22^2, the two moments are 3 / k(k+2) and (k+1) / k(k-1)(k+2).
+    0F1 = sum C(x) / ((k/2) |partition|!), with the generalized Pochhammer symbol (k/2) of the
+    partition, prod_i (k/2 - (i - 1)/2) rising by its part i (Muirhead 1982, 7.3.1).
     """
-    k, squares = len(sigma), np.asarray(sigma) ** 2
-    cross = squares.sum() ** 2 - np.sum(squares**2)
-    fourth = 3 * np.sum(squares**2) / (k * (k + 2)) + 3 * cross * (k + 1) / (k * (k - 1) * (k + 2))
-    second = squares.sum() / k
-    return second / 2 + fourth / 24 - second**2 / 8
+    k, x = len(sigma), np.asarray(sigma) ** 2 / 4
+    p1, p2, p3 = x.sum(), (x**2).sum(), (x**3).sum()
+    zonal = {
+        (1,): p1,
+        (2,): (p1**2 + 2 * p2) / 3,
+        (1, 1): (p1**2 - p2) * 2 / 3,
+        (3,): (p1**3 + 6 * p1 * p2 + 8 * p3) / 15,
+        (2, 1): (p1**3 + p1 * p2 - 2 * p3) * 3 / 5,
+        (1, 1, 1): (p1**3 - 3 * p1 * p2 + 2 * p3) / 3,
+    }
+    total = 0.0
+    for partition, polynomial in zonal.items():
+        if len(partition) <= k:  # the others vanish
+            rising = [special.poch((k - i) / 2, part) for i, part in enumerate(partition)]
+            total += polynomial / np.prod(rising) / math.factorial(sum(partition))
+    return np.log1p(total)
+
+
+def test_zonal_series_agrees_with_the_other_oracles():
+    # The next term is of order sigma^8.
+    for sigma in ([0.5], [0.4, 0.1], [0.4, 0.3, 0.0], [0.5, 0.4, 0.3, 0.1], [0.6] * 7):
+        k = len(sigma)
+        oracle = {1: one, 2: two, 3: three, 4: four}.get(k, lambda s: equal(len(s), s[0]))
+        assert zonal_series(sigma) == pytest.approx(oracle(sigma), abs=0.01 * max(sigma) ** 8)
 
 
 @pytest.mark.parametrize("k", [2, 3, 4, 5, 8, 20])
 def test_small_sigma_follows_the_zonal_series(x64, k):
     for name, sigma in spectra(k, 0.2).items():
-        series = haar_log_series(sigma)
-        # The next order: |sigma|^6 / k^3 times a small number.
-        bound = 0.05 * np.sum(sigma**2) ** 3 / k**3
+        bound = 5e-3 * np.sum(sigma**2) ** 4 / k**4  # the next order
         if k > 3:  # there the fourth order is not built in; the second is, exactly
-            bound += 0.2 * np.sum(sigma**4) / k**3
-        assert abs(value(sigma) - series) < bound, name
+            bound += 0.05 * np.sum(sigma**4) / k**3
+        assert abs(value(sigma) - zonal_series(sigma)) < bound, name
 
 
 @pytest.mark.parametrize("k", [1, 2, 3, 4, 5, 10, 20, 50])
@@ -220,14 +186,28 @@ def test_calibrated_at_k4_by_quaternions(x64):
     assert worst < 0.06
 
 
-def test_oracle_for_k4_agrees_with_the_determinants():
+def test_oracles_agree():
     assert four(np.full(4, 2.0)) == pytest.approx(equal(4, 2.0), abs=1e-12)
+    assert three([5.0, 5.0, 5.0]) == pytest.approx(equal(3, 5.0), abs=1e-10)
+    assert two([5.0, 5.0]) == pytest.approx(equal(2, 5.0), abs=1e-10)
+    # Up to terms of order 1 / sigma^2.
+    assert at_infinity(np.full(9, 900.0)) == pytest.approx(equal(9, 900.0), abs=1e-5)
+    for sigma in ([90.0, 60.0, 0.0, 0.0], [80.0, 0.0, 0.0, 0.0], [90.0, 70.0, 60.0, 0.0]):
+        assert at_infinity(sigma) == pytest.approx(four(sigma, 64), abs=2e-4)
 
 
-@pytest.mark.parametrize("case", GOLD["cases"], ids=lambda case: case["name"])
-def test_calibrated_against_sampling(x64, case):
-    error = abs(value(case["sigma"]) - case["value"])
-    assert error < 0.02 * len(case["sigma"]) + 3 * case["standard_error"]
+def test_calibrated_against_sampling(x64):
+    """Stored errors on spectra the formula had not seen: within the bar, and of this formula."""
+    cases = benchmarks.load("M6")["cases"]
+    judged = {name: case for name, case in cases.items() if "errors" in case}
+    assert {case["k"] for case in judged.values()} == set(range(1, 21))
+    for name, case in judged.items():
+        error = case["errors"]["calibrated"]
+        assert abs(error) + 2 * case["standard_error"] < 0.02 * case["k"], name
+        if case["k"] <= 3:
+            assert abs(error) < 1e-9, name
+        elif case["k"] in (4, 5, 10, 20):  # compiled for other tests
+            assert value(case["sigma"]) - case["value"] == pytest.approx(error, abs=1e-5), name
 
 
 def test_expansion_solves_muirheads_equations(x64):
@@ -263,11 +243,12 @@ def test_convex_and_rising_along_rays_with_gradient_below_one(x64, k):
         assert np.all(np.diff(along) >= (-1e-9 if k <= 3 else -0.02 * np.sum(sigma))), name
 
 
-@pytest.mark.parametrize("k", [1, 2, 3, 4, 5, 20])
+@pytest.mark.parametrize("k", [1, 2, 3, 4, 20])
 def test_gradients_are_finite_at_zero_and_at_ties(dtype, k):
     zero, half = np.zeros(k), np.r_[np.full(k - k // 2, 0.7 * k), np.zeros(k // 2)]
     critical = np.full(k, k / 2)
-    for method in ["calibrated", "laplace", "moore", "saddlepoint"]:
+    # The formulas other than "calibrated" are the same for all k: the largest takes too long.
+    for method in ["calibrated", "laplace", "moore", "saddlepoint"][: 4 if k < 20 else 1]:
         gradients = jax.jit(jax.vmap(jax.grad(lambda s, m=method: log_hyp0f1(s, m))))
         found = gradients(jnp.asarray([zero, half, critical, critical * 1e5], dtype))
         assert found.dtype == dtype and np.all(np.isfinite(found)), method
@@ -278,18 +259,18 @@ def test_gradients_are_finite_at_zero_and_at_ties(dtype, k):
 
 
 def test_gradient_by_finite_differences(x64):
-    for k, low in itertools.product((2, 3, 4, 6), (0.0, 3.0)):
+    for k, low in itertools.product((2, 3, 5), (0.0, 3.0)):
         sigma = np.random.default_rng(k).uniform(low, 2 * k, size=k)
         step = 1e-5 * np.eye(k)
         slopes = [(value(sigma + d) - value(sigma - d)) / 2e-5 for d in step]
         np.testing.assert_allclose(gradient(jnp.asarray(sigma)), slopes, atol=1e-8)
 
 
-@pytest.mark.parametrize("k", [3, 4, 8])
+@pytest.mark.parametrize("k", [3, 8])
 def test_gradient_is_the_mean_of_the_diagonal(x64, k):
     for name, sigma in spectra(k, 1.3 * k).items():
         sigma = jnp.asarray(sigma)
-        mean, error = langevin_mean(jax.random.key(k), sigma, 4000)
+        mean, error = langevin_mean(jax.random.key(k), sigma, 3000)
         found = gradient(sigma)
         # Above k = 3 the slope is off by about .02 where the value is off by .02 k.
         bound = 4 * error + (1e-9 if k == 3 else 0.02)
@@ -310,19 +291,23 @@ def test_float32_follows_float64(k):
 # --- sampling ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("sigma", "sweeps"), [((2.0,), 2000), ((30.0, 0.5), 4000), ((5.0, 3.0, 1.0), 4000)]
-)
-def test_thermodynamic_integration_at_small_k(x64, sigma, sweeps):
-    found, error = log_hyp0f1_gibbs(jax.random.key(1), jnp.asarray(sigma), sweeps)
+def test_thermodynamic_integration_at_k1_has_no_noise(x64):
+    found, error = log_hyp0f1_gibbs(jax.random.key(1), jnp.asarray([2.0]), 20)
+    assert found == pytest.approx(value([2.0]), abs=1e-12) and error == 0
+
+
+@pytest.mark.parametrize("sigma", [(30.0, 0.5), (5.0, 3.0, 1.0)])
+def test_thermodynamic_integration_at_small_k(x64, sigma):
+    found, error = log_hyp0f1_gibbs(jax.random.key(1), jnp.asarray(sigma), 1000)
     assert abs(found - value(sigma)) < 3.5 * error
-    assert 0 < error < 0.05
+    # Without the control variates it would be several times as large.
+    assert 0 < error < 0.015
 
 
 def test_thermodynamic_integration_at_k6(x64):
-    found, error = log_hyp0f1_gibbs(jax.random.key(2), jnp.full(6, 5.0), 2000)
+    found, error = log_hyp0f1_gibbs(jax.random.key(2), jnp.full(6, 5.0), 1000)
     assert abs(found - equal(6, 5.0)) < 3.5 * error
-    assert 0 < error < 0.06
+    assert 0 < error < 0.03
 
 
 def test_langevin_samples_follow_their_law(x64):

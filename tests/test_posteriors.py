@@ -388,7 +388,9 @@ def test_float32_stays_float32_under_x64(x64):
             posterior = Symmetrized(base, group)
             results += [posterior.sample(key), posterior.log_prob(base.mean)]
             results += posterior.kl_from_base(key, 3)
-        return [*results, Symmetrized(base, Orthogonal(2)).sample(key)]
+        rotated = Symmetrized(IsotropicGaussian(base.mean, 1.0), Orthogonal(2))
+        results += [rotated.sample(key), rotated.log_prob(base.mean)]
+        return [*results, *rotated.kl_from_base(key, 3)]
 
     base = DiagonalGaussian(jnp.ones((2, 2), jnp.float32), jnp.ones((2, 2), jnp.float32))
     results = jax.eval_shape(everything, jax.random.key(0), base)
@@ -437,6 +439,7 @@ def test_bad_values_raise(bad):
 
 
 TWO = IsotropicGaussian(jnp.zeros(2), 1.0)
+TWO_VARIANCES = DiagonalGaussian(jnp.zeros(2), jnp.ones(2))
 
 
 @pytest.mark.parametrize(
@@ -462,12 +465,23 @@ TWO = IsotropicGaussian(jnp.zeros(2), 1.0)
         (lambda: Symmetrized(TWO, Scaling()), "not compact"),
         (lambda: Symmetrized(TWO, Translation(2)), "not compact"),
         (
-            lambda: Symmetrized(TWO, Orthogonal(2)).log_prob(jnp.zeros(2)),
-            "infinite group .*Orthogonal.* not implemented",
+            lambda: Symmetrized(TWO_VARIANCES, Orthogonal(2)).log_prob(jnp.zeros(2)),
+            "no closed form .*Orthogonal.* DiagonalGaussian.*rotation_kl_bound",
         ),
         (
-            lambda: Symmetrized(TWO, Orthogonal(2)).kl_from_base(jax.random.key(0), 2),
-            "infinite group .*Orthogonal.* not implemented",
+            lambda: Symmetrized(TWO_VARIANCES, Orthogonal(2)).kl_from_base(jax.random.key(0), 2),
+            "no closed form .*Orthogonal.* DiagonalGaussian.*rotation_kl_bound",
+        ),
+        (
+            lambda: Symmetrized(
+                IsotropicGaussian((jnp.zeros(1), jnp.zeros(2)), 1.0),
+                Product(SignFlip(1), Orthogonal(2)),
+            ).log_prob((jnp.zeros(1), jnp.zeros(2))),
+            "no closed form .*Product",
+        ),
+        (
+            lambda: Symmetrized(TWO, Orthogonal(2)).log_prob(jnp.zeros((3, 2))),
+            r"z has to have shape \(2,\), got \(3, 2\)",
         ),
         (
             lambda: Symmetrized(IsotropicGaussian(jnp.zeros(9), 1.0), Permutation(9)).log_prob(

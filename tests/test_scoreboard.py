@@ -139,6 +139,8 @@ def test_a_right_row_has_no_problem(root):
         ({"status": "scaled down: smaller", "claims": []}, "must name its claims"),
         ({"status": "open", "needs": "x", "tests": []}, "must name its tests"),  # a part is done
         ({"status": "scaled down: "}, "unknown status"),
+        ({"status": "not confirmed"}, "unknown status"),
+        ({"status": "not confirmed: smaller", "tests": []}, "must name its tests"),
         ({"status": "Reproduced"}, "unknown status"),
         ({"parts": [{"part": "a half", "status": "open"}]}, "one of its parts is not"),
         ({"parts": [{"part": "a half", "status": "done"}]}, "unknown status"),
@@ -188,4 +190,4 @@ def test_the_page_shows_the_status_and_the_evidence():
     text = scoreboard.page([row(status="scaled down: one matrix")])
     assert "**◐ scaled down**: one matrix" in text
     assert "[](../notebooks/01-chapter.ipynb)" in text
-    assert "of 1 rows: **0 reproduced, 1 scaled down, 0 open**" in text
+    assert "of 1 rows: **0 reproduced, 1 scaled down, 0 not confirmed, 0 open**" in text

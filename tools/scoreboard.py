@@ -23,14 +23,17 @@ SOURCES = {
     "S": "Removing symmetries: syre",
     "K": "Implicit regularization in beta-VAEs: GRAE",
 }
+# Each status has a mark, so that it is told by more than colour.
+MARKS = {"reproduced": "●", "scaled down": "◐", "not confirmed": "✕", "open": "○"}
 INTRODUCTION = """\
 # What we reproduced
 
 This page is made from a list of rows, `book/scoreboard.yml`. A row is one claim of a source. Its
-status is one of three:
+status is one of four:
 
 - **● reproduced**: a page shows it, at the source's own size;
 - **◐ scaled down**: a page shows it on a smaller problem, and the row says how;
+- **✕ not confirmed**: a page measures it and finds otherwise, and the row says what;
 - **○ open**: not done yet, and the row says what it would take.
 
 A row leaves "open" only with a page, a {ref}`checked claim <how-claims-work>` on that page, and a
@@ -72,7 +75,9 @@ def _row_problems(row, root):
         yield f"references.bib has no {row['source']}"
     statuses = [row["status"]] + [part["status"] for part in row["parts"]]
     for status in statuses:
-        if status not in ("open", "reproduced") and not re.match(r"scaled down: \S", status):
+        if status not in ("open", "reproduced") and not re.match(
+            r"(scaled down|not confirmed): \S", status
+        ):
             yield f"unknown status {status!r}"
     if row["status"] == "open" and not row.get("needs"):
         yield "an open row says in `needs` what it would take"
@@ -146,7 +151,7 @@ def page(rows=None):
 def _summary(rows):
     """Return the counts, in a sentence."""
     counts = Counter(row["status"].split(":")[0] for row in rows)
-    text = ", ".join(f"{counts[kind]} {kind}" for kind in ("reproduced", "scaled down", "open"))
+    text = ", ".join(f"{counts[kind]} {kind}" for kind in MARKS)
     parts = [part["status"] for row in rows for part in row["parts"]]
     done = sum(status != "open" for status in parts)
     return (
@@ -168,10 +173,9 @@ def _section(letter, rows):
 
 
 def _status(status):
-    """Return a status as words with a mark, so that it is told by more than colour."""
+    """Return a status as words with its mark."""
     kind, _, how = status.partition(": ")
-    mark = {"open": "○", "reproduced": "●", "scaled down": "◐"}[kind]
-    return f"**{mark} {kind}**" + (f": {how}" if how else "")
+    return f"**{MARKS[kind]} {kind}**" + (f": {how}" if how else "")
 
 
 def _details(row):
