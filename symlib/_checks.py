@@ -22,6 +22,11 @@ def positive_integer(owner: object, name: str, value) -> int:
 
 def floating_leaves(owner: object, name: str, tree: PyTree) -> PyTree:
     """Return `tree` with arrays as leaves, of which there is at least one, all floating point."""
+    if any(callable(leaf) for leaf in jax.tree.leaves(tree)):  # the activation of a network
+        raise ValueError(
+            f"{owner}: {name} holds functions beside its arrays; pass the arrays alone, "
+            "equinox.filter(network, equinox.is_inexact_array)."
+        )
     tree = jax.tree.map(jnp.asarray, tree)
     dtypes = [leaf.dtype for leaf in jax.tree.leaves(tree)]
     if not dtypes or not all(jnp.issubdtype(dtype, jnp.floating) for dtype in dtypes):

@@ -17,7 +17,9 @@ from jax.scipy.special import logsumexp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from symlib._checks import array_shape, floating_leaves, positive_integer
-from symlib.groups import Group, Orthogonal
+from symlib.groups import MAX_ELEMENTS, Group, Orthogonal
+from symlib.networks import HiddenPermutation, unit_log_densities
+from symlib.permanent import MAX_SIZE, permutation_log_ratio
 from symlib.rotations import rotation_log_ratio, stack_rows
 
 
@@ -64,6 +66,24 @@ class Gaussian(eqx.Module):
         r"""Return $H(q) = \tfrac12 \sum_i \log (2 \pi e c_i)$ in nats."""
         _, log_variance = self._flat()
         return 0.5 * jnp.sum(log_variance + math.log(2 * math.pi) + 1)
+
+    def kl(self, other: "Gaussian") -> Float[Array, ""]:
+        r"""Return $KL[q \| p]$ in nats for another such Gaussian $p$, over the same points.
+
+        $$KL = \tfrac12 \sum_i [c_i / v_i + (m_i - \mu_i)^2 / v_i - 1 + \log (v_i / c_i)],$$
+
+        with $\mu_i$ and $v_i$ the means and variances of $p$.
+
+        Raises:
+            ValueError: The means have different structures or shapes.
+        """
+        _like(self, "the mean of the other Gaussian", other.mean, self.mean)
+        mean, log_variance = self._flat()
+        center, log_scale = other._flat()
+        log_ratio = log_variance - log_scale
+        squares = (mean - center) ** 2 * jnp.exp(-log_scale)
+        # expm1: near p = q the two terms in the ratio cancel to second order.
+        return 0.5 * jnp.sum(jnp.expm1(log_ratio) - log_ratio + squares)
 
     def _flat(self) -> tuple[Float[Array, " d"], Float[Array, " d"]]:
         mean, _ = ravel_pytree(self.mean)
@@ -152,15 +172,23 @@ class Symmetrized(eqx.Module):
         For a finite group it is a sum over all elements. For `Orthogonal(k)` and an
         `IsotropicGaussian`, over an array or a pytree whose leaves have a last axis of length k,
         the integral is a Bessel function of a matrix: `symlib.rotations.rotation_log_ratio`. It is
-        exact up to k = 3; above, the error is that of `symlib.bessel.log_hyp0f1`.
+        exact up to k = 3; above, the error is that of `symlib.bessel.log_hyp0f1`. For
+        `HiddenPermutation(d)`, one hidden layer of at most 15 units, it is a permanent:
+        `symlib.permanent.permutation_log_ratio`.
 
         Raises:
             ValueError: `z` has a wrong shape, the group has too many elements to list, or it is
                 infinite and the pair of group and base is not the one above.
         """
         z = self.group._check_point(floating_leaves("Symmetrized", "z", z))
-        if self.group.order == math.inf:  # math.isinf fails on the order of a large group
-            return self.base.log_prob(z) - self._rotation_log_ratio(z)
+        log_ratio = self._closed_log_ratio(z)
+        if log_ratio is not None:
+            return self.base.log_prob(z) - log_ratio
+        if self.group.order > MAX_ELEMENTS:
+            raise ValueError(
+                f"Symmetrized.log_prob: {self.group} has more than {MAX_ELEMENTS} elements, too "
+                "many for the exact sum; symlib.permutation_bounds has bounds of the divergence."
+            )
 
         def log_component(g):
             return self.base.log_prob(self.group._act(self.group._inverse(g), z))
@@ -168,11 +196,17 @@ class Symmetrized(eqx.Module):
         log_components = jax.vmap(log_component)(self.group.elements())
         return logsumexp(log_components) - math.log(self.group.order)
 
-    def _rotation_log_ratio(self, z):
-        """Return log q* - log q~ for the one infinite group with a closed form."""
-        if not (isinstance(self.group, Orthogonal) and isinstance(self.base, IsotropicGaussian)):
+    def _closed_log_ratio(self, z):
+        """Return log q* - log q~ where there is another way than the sum, and None elsewhere."""
+        group = self.group
+        if isinstance(group, HiddenPermutation) and len(group.widths) == 1:
+            if group.widths[0] <= MAX_SIZE:
+                return permutation_log_ratio(unit_log_densities(self.base, z))
+        if group.order < math.inf:  # math.isinf fails on the order of a large group
+            return None
+        if not (isinstance(group, Orthogonal) and isinstance(self.base, IsotropicGaussian)):
             raise ValueError(
-                f"Symmetrized.log_prob: no closed form for the infinite group {self.group} and a "
+                f"Symmetrized.log_prob: no closed form for the infinite group {group} and a "
                 f"{type(self.base).__name__}. Orthogonal(k) has one with an IsotropicGaussian; for "
                 "a DiagonalGaussian symlib.rotation_bounds.rotation_kl_bound bounds the divergence."
             )
@@ -201,9 +235,8 @@ class Symmetrized(eqx.Module):
 
         def log_ratio(sample_key):
             z = self.base.sample(sample_key)
-            if self.group.order == math.inf:  # without the rounding of two large densities
-                return self._rotation_log_ratio(z)
-            return self.base.log_prob(z) - self.log_prob(z)
+            closed = self._closed_log_ratio(z)  # without the rounding of two large densities
+            return self.base.log_prob(z) - self.log_prob(z) if closed is None else closed
 
         terms = jax.vmap(log_ratio)(jax.random.split(key, num_samples))
         return jnp.mean(terms), jnp.std(terms, ddof=1) / math.sqrt(num_samples)

@@ -22,6 +22,7 @@ from symlib.groups import (
     SignFlip,
     Translation,
 )
+from symlib.networks import HiddenPermutation
 
 
 class Case(NamedTuple):
@@ -48,6 +49,8 @@ CASES = {
     "nested product": Case(
         Product(Product(SignFlip(2), SignFlip(1)), Permutation(2)), [[(2,), (1,)], (2, 3)], 8
     ),
+    "hidden units": Case(HiddenPermutation(3), [[(3, 2), (3,)], [(1, 3), (1,)]], 6),
+    "two hidden layers": Case(HiddenPermutation(2, 3), [(2, 2), (3, 2), (1, 3)], 12),
     "non-compact product": Case(
         Product(Scaling(), Translation(2)), [[(), ()], (2,)], compact=False
     ),

@@ -241,6 +241,33 @@ def test_a_notebook_that_strays_from_its_source_is_named(small_book, change, mes
     assert len(problems) == 1 and message in problems[0]
 
 
+def test_a_page_is_executed_again_when_a_result_that_it_reads_changes(tmp_path):
+    results = tmp_path / "benchmarks" / "results"
+    results.mkdir(parents=True)
+    pages = {
+        "M3": 'from benchmarks import load\nload("M3")',
+        "unnamed": "from benchmarks import load\nload(name)",
+        "none": 'print("M3")',
+    }
+
+    def keys():
+        return {
+            name: notebooks.execution_key(
+                nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)]), tmp_path
+            )
+            for name, code in pages.items()
+        }
+
+    def changed_by(file):
+        before = keys()
+        (results / file).write_text(f"{before}")
+        return {name for name, key in keys().items() if key != before[name]}
+
+    (results / "M3.json").write_text("{}")
+    assert changed_by("M3.json") == {"M3", "unnamed"}
+    assert changed_by("M9.json") == {"unnamed"}
+
+
 def test_a_notebook_without_a_source_is_named(small_book):
     run(small_book, "tools.notebooks")
     stray = small_book / "notebooks" / "02-stray.ipynb"
@@ -253,6 +280,12 @@ def test_a_notebook_without_a_source_is_named(small_book):
 def test_inputs_of_the_book_cover_what_pages_are_made_from():
     covered = {str(p.relative_to(ROOT)) for i in build.INPUTS for p in ROOT.glob(i)}
     covered |= {str(p.relative_to(ROOT)) for i in notebooks.LIBRARY for p in ROOT.glob(i)}
-    for needed in ("_toc.yml", "symlib/groups.py", "symlib/book/claim.py", "requirements.lock"):
+    for needed in (
+        "benchmarks/results/M3.json",
+        "_toc.yml",
+        "symlib/groups.py",
+        "symlib/book/claim.py",
+        "requirements.lock",
+    ):
         assert needed in covered, needed
     assert Path("book/_static/course.css").as_posix() in covered

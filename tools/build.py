@@ -17,7 +17,14 @@ from jupyter_cache.base import CacheBundleIn
 from tools import notebooks, scoreboard
 
 ROOT = notebooks.ROOT
-INPUTS = ("_config.yml", "_toc.yml", "book/**/*", "notebooks/**/*.ipynb", "tools/*.py")
+INPUTS = (
+    "_config.yml",
+    "_toc.yml",
+    "book/**/*",
+    "notebooks/**/*.ipynb",
+    "tools/*.py",
+    notebooks.RESULTS,
+)
 
 
 def input_digest(root=ROOT):

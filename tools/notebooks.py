@@ -28,7 +28,8 @@ ROOT = Path(__file__).resolve().parent.parent
 CELL_TIMEOUT = 300  # seconds; a whole chapter is to take less than 60
 KEPT_EXECUTIONS = 200  # a few versions of every page, so that going back is quick
 # What a page's numbers depend on besides its own cells.
-LIBRARY = ("symlib/**/*.py", "benchmarks/results/*.json", "requirements.lock")
+LIBRARY = ("symlib/**/*.py", "requirements.lock")
+RESULTS = "benchmarks/results/*.json"  # of these, the ones that the page names
 
 
 def sources(root=ROOT):
@@ -102,7 +103,12 @@ def library_digest(root=ROOT):
 def execution_key(notebook, root=ROOT):
     """Return the key under which a notebook's execution is kept."""
     code = [[c.source, c.metadata] for c in notebook.cells if c.cell_type == "code"]
-    return digest(json.dumps(code, sort_keys=True), library_digest(root))
+    text = "\n".join(source for source, _ in code)
+    results = sorted(root.glob(RESULTS)) if "benchmarks" in text else []
+    # A page that reads a result without naming it in quotes depends on all of them.
+    named = [path for path in results if f'"{path.stem}"' in text] or results
+    contents = (x for path in named for x in (path.name, path.read_bytes()))
+    return digest(json.dumps(code, sort_keys=True), library_digest(root), *contents)
 
 
 def execute(names_and_notebooks, root=ROOT):

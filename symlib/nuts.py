@@ -1,0 +1,81 @@
+r"""Draws from a posterior by the No-U-Turn sampler: the gold standard on small networks.
+
+A thin layer over NumPyro. Hamiltonian Monte Carlo rarely crosses between the modes that a
+symmetry makes. Chains then sit in different copies of one mode: the weights disagree between
+them, and what the symmetry does not move, such as predictions, agrees.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
+
+from symlib._checks import floating_leaves, positive_integer
+
+
+class NutsDraws(NamedTuple):
+    """What `nuts` returns; the leaves of `draws` start with the axes (chains, samples)."""
+
+    draws: PyTree
+    divergences: Int[Array, " chains"]  # transitions that left the trajectory; 0 is good
+
+
+def nuts(
+    key: PRNGKeyArray,
+    log_density: Callable[[PyTree], Float[Array, ""]],
+    starts: PyTree,
+    *,
+    num_warmup: int = 500,
+    num_samples: int = 500,
+) -> NutsDraws:
+    r"""Sample from $p(z) \propto \exp$ `log_density`(z) by NUTS, one chain from each start.
+
+    Step size and a diagonal mass matrix are adapted during the warm-up, whose draws are left out.
+    The chains run side by side.
+
+    Args:
+        key: Random key.
+        log_density: Function of one point, smooth almost everywhere.
+        starts: The starts, stacked on a leading axis of each leaf, one a chain.
+        num_warmup: Steps of adaptation.
+        num_samples: Draws kept a chain.
+
+    Raises:
+        ImportError: NumPyro is missing.
+        ValueError: A number is below 1, or the starts differ in number between leaves.
+        RuntimeError: A draw is NaN or infinite.
+
+    References:
+        Hoffman and Gelman (2014), The No-U-Turn sampler.
+    """
+    try:
+        from numpyro.infer import MCMC, NUTS
+    except ImportError as error:
+        raise ImportError(
+            'nuts needs NumPyro: pip install "symlib[classroom]", or pip install numpyro.'
+        ) from error
+    num_warmup = positive_integer("nuts", "num_warmup", num_warmup)
+    num_samples = positive_integer("nuts", "num_samples", num_samples)
+    starts = floating_leaves("nuts", "starts", starts)
+    counts = {leaf.shape[:1] for leaf in jax.tree.leaves(starts)}
+    if len(counts) != 1 or counts == {()}:
+        raise ValueError(f"nuts: the leaves of starts have to share a leading axis, got {counts}.")
+    ((num_chains,),) = counts
+    sampler = MCMC(
+        NUTS(potential_fn=lambda z: -log_density(z)),
+        num_warmup=num_warmup,
+        num_samples=num_samples,
+        num_chains=num_chains,
+        chain_method="vectorized",
+        progress_bar=False,
+    )
+    if num_chains == 1:  # NumPyro wants no chain axis then
+        starts = jax.tree.map(lambda leaf: leaf[0], starts)
+    sampler.run(key, init_params=starts, extra_fields=("diverging",))
+    draws = sampler.get_samples(group_by_chain=True)
+    if not all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(draws)):
+        raise RuntimeError("nuts: a draw is NaN or infinite; is log_density finite at the starts?")
+    diverging = sampler.get_extra_fields(group_by_chain=True)["diverging"]
+    return NutsDraws(draws, jnp.sum(diverging, axis=1))
