@@ -63,10 +63,10 @@ def log_hyp0f1(sigma: Float[Array, " k"], method: str = "calibrated") -> Float[A
     k from 4 to 40, against determinants: below .012. k = 4, all shapes of spectrum, against a
     three-dimensional integral: below .06, mostly below .03. On 25 spectra for each k from 4 to 20
     that were used for nothing else (`python -m benchmarks reproduce M6`), against exact values
-    or Gibbs sampling, largest difference and its standard error: k = 4 .016 (exact), k = 5 .022
-    (.003), k = 6 .053 (.004), k = 9 .052 (.008), k = 12 .054 (.013), k = 16 .059 (.022), k = 20
-    .074 (.057), where the sampling sets the last. With two standard errors added, all are within
-    .6 of the bar .02 k.
+    or Gibbs sampling, largest difference and its standard error: k = 4 .016 (exact), k = 5 .014
+    (.004), k = 6 .060 (.005), k = 9 .041 (.007), k = 12 .033 (.015), k = 16 .068 (.038), k = 20
+    .067 (.056), where the sampling sets the last. With two standard errors added, all are within
+    .6 of the bar .02 k. On 25 more at k = 40: .31 (.14), with two standard errors .75 of the bar.
     In the slope the error is largest near $\sum 1/\sigma_i = 2$, where the second derivative jumps.
 
     Args:

@@ -30,7 +30,9 @@ def nuts(
     num_warmup: int = 500,
     num_samples: int = 500,
 ) -> NutsDraws:
-    r"""Sample from $p(z) \propto \exp$ `log_density`(z) by NUTS, one chain from each start.
+    """Sample from the density whose logarithm, up to a constant, is given, by NUTS.
+
+    There is one chain from each start.
 
     Step size and a diagonal mass matrix are adapted during the warm-up, whose draws are left out.
     The chains run side by side.
