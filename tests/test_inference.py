@@ -1,5 +1,7 @@
 """Tests of symlib.inference on targets whose posterior and evidence are known."""
 
+import math
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -304,3 +306,28 @@ def test_bad_arguments_are_refused():
         with pytest.raises(RuntimeError, match="log_joint gave NaN or infinity"):
             value, _ = elbo(key, lambda z, broken=broken: z.sum() * 0 + broken, base, 10)
             jax.block_until_ready(value)
+
+
+@pytest.mark.parametrize(("distance", "stays"), [(4.5, False), (5.2, True)])
+def test_a_gaussian_slides_between_two_near_modes(distance, stays, x64):
+    # Gelberg et al. (2024): the fit to two equal modes of variance 1 sits between them when they
+    # are near, with a larger variance. It starts at one mode; the expectation is a sum.
+    nodes, weights = np.polynomial.hermite_e.hermegauss(60)
+    weights = weights / weights.sum()
+
+    def bound(posterior, key):
+        z = posterior.mean + jnp.sqrt(posterior.variance) * nodes
+        mode = jnp.array([[0.5], [-0.5]]) * distance
+        log_modes = -0.5 * (z - mode) ** 2 - 0.5 * math.log(2 * math.pi)
+        return weights @ (jnp.logaddexp(*log_modes) - math.log(2)) + posterior.entropy()
+
+    def start(key):
+        return DiagonalGaussian(jnp.array([distance / 2]), jnp.ones(1))
+
+    result = fit(jax.random.key(0), bound, start, steps=500)
+    mean, variance = float(result.posterior.mean[0]), float(result.posterior.variance[0])
+    if stays:
+        assert mean > 0.9 * distance / 2 and variance < 1.5
+    else:
+        assert abs(mean) < 1e-3 and variance > 3
+    assert -math.log(2) < result.value < 0  # minus the divergence; the mixture has evidence 1

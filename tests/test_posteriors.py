@@ -326,7 +326,7 @@ def test_kl_sign_flip_against_scipy(dtype):
 
 def test_kl_sign_flip_limits(dtype):
     assert kl_sign_flip(line(0.0)) == 0
-    np.testing.assert_allclose(kl_sign_flip(line(1e6)), math.log(2), rtol=2e-7)
+    np.testing.assert_allclose(kl_sign_flip(line(1e6)), math.log(2), rtol=8e-7)
     # It depends on a = sum of m_i^2 / c_i alone.
     base = DiagonalGaussian(
         {"u": jnp.array([1.0], dtype), "v": jnp.array([[3.0]], dtype)},
@@ -487,7 +487,7 @@ TWO_VARIANCES = DiagonalGaussian(jnp.zeros(2), jnp.ones(2))
             lambda: Symmetrized(IsotropicGaussian(jnp.zeros(9), 1.0), Permutation(9)).log_prob(
                 jnp.zeros(9)
             ),
-            r"more than 65536 elements.*sample\(key\)",
+            r"more than 65536 elements.*symlib\.permutation_bounds",
         ),
         (
             lambda: Symmetrized(
