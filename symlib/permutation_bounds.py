@@ -90,13 +90,16 @@ def unit_blocks(base: Gaussian, size: int, *, layer: int = 0) -> Int[Array, "m s
     difference = (means[:, None] - means) ** 2 / (variances[:, None] + variances)
     distance = jnp.where(jnp.eye(d, dtype=bool), jnp.inf, jnp.sum(difference, axis=2))
 
+    largest = jnp.finfo(distance.dtype).max
+
     def block(free, _):
         def join(carry, place):
             free, member, nearest = carry
             # The first member is one end of the shortest distance between two free units.
             open_pairs = jnp.where(free[:, None] & free, distance, jnp.inf)
             scores = jnp.where(place == 0, jnp.min(open_pairs, axis=1), nearest)
-            unit = jnp.argmin(jnp.where(free, scores, jnp.inf))
+            # A free unit, even where no distance is finite: the last one alone has none.
+            unit = jnp.argmin(jnp.where(free, jnp.minimum(scores, largest), jnp.inf))
             nearest = jnp.minimum(nearest, distance[unit])
             return (free.at[unit].set(False), member.at[place].set(unit), nearest), None
 
@@ -154,8 +157,10 @@ def sampled_log_ratio(
         everything = group.elements()  # the identity stands first
         rows = 1 + jax.random.permutation(key, group.order - 1)[: count - 1]
         elements = jax.tree.map(lambda leaf: leaf[rows], everything)
-    weights = jax.vmap(log_weight)(elements) if count > 1 else jnp.zeros(0)
-    return math.log(count) - logsumexp(jnp.append(weights, 0.0))
+    if count == 1:
+        return log_weight(group.identity())  # 0 up to rounding
+    weights = jax.vmap(log_weight)(elements)
+    return math.log(count) - logsumexp(jnp.append(weights, jnp.zeros_like(weights[0])))
 
 
 def sampled_log_ratio_upper(
