@@ -1,8 +1,10 @@
 """Static checks of arguments, shared by the modules: each raises a ValueError in one sentence."""
 
+import math
 import operator
 from collections.abc import Callable
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -68,3 +70,20 @@ def split_parts(owner: object, tree: PyTree, count: int) -> tuple[list, Callable
     if len(parts) != count:
         raise ValueError(f"{owner}: expected {count} parts, got {len(parts)}.")
     return parts, join
+
+
+def nonnegative(owner: object, name: str, value, below: float = math.inf):
+    """Return `value`, a float or a traced scalar, which has to be in [0, below)."""
+    wanted = "at least 0 and finite" if below == math.inf else f"at least 0 and below {below}"
+    message = f"{owner}: {name} has to be {wanted}"
+    if isinstance(value, jax.core.Tracer):
+        if value.shape != ():
+            raise ValueError(f"{message}, got an array of shape {value.shape}.")
+        return eqx.error_if(value, ~((value >= 0) & (value < below)), f"{message}.")
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not 0 <= number < below:
+        raise ValueError(f"{message}, got {value!r}.")
+    return number

@@ -33,6 +33,11 @@ ALLOWED = {
     "matrix_gibbs": {"_checks", "matrix_factorization"},
     "matrix_evidence": {"_checks", "matrix_factorization", "matrix_gibbs"},
     "symmetry": {"_checks", "groups"},
+    "hashing": set(),
+    "syre": {"_checks", "hashing"},
+    "decay": {"_checks", "syre"},
+    "baselines": {"_checks"},
+    "collapse": {"_checks", "groups"},
     "data": set(),
     "book": {"book"},
 }

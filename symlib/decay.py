@@ -1,0 +1,126 @@
+r"""Weight decay towards an anchor, as optax transformations: syre and L2 Init.
+
+Both add $2 \gamma (\varphi - \theta_0)$ to the gradient. The anchor $\theta_0$ is a small random
+point in syre (Ziyin, Xu & Chuang 2024) and the initial weights in L2 Init. Weight decay is the case
+$\theta_0 = 0$, `optax.add_decayed_weights(2 * gamma)`.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import ArrayLike, PRNGKeyArray, PyTree
+
+from symlib._checks import floating_leaves, nonnegative
+from symlib.syre import draw_anchor
+
+
+class AnchoredDecayState(NamedTuple):
+    """What `anchored_decay` keeps: the anchor and the deviation of the metric, or their key."""
+
+    anchor: PyTree
+    deviation: PyTree
+    key: PRNGKeyArray | None
+
+
+def anchored_decay(
+    key: PRNGKeyArray,
+    *,
+    gamma: ArrayLike,
+    sigma0: PyTree | None = None,
+    mask: PyTree = True,
+    metric_spread: ArrayLike = 0.0,
+    store: bool = True,
+) -> optax.GradientTransformation:
+    r"""Add $2 \gamma D (\varphi - \theta_0)$ to the gradient: syre as an optax transformation.
+
+    `optax.chain(anchored_decay(key, gamma=...), optimizer)` on the loss itself takes the steps of
+    `optimizer` on the biased loss of `remove_symmetry` with the same key, if it starts at
+    $\varphi = \theta + \theta_0$; with any optimiser, since both hand it the same gradient. The
+    parameters are the model to deploy: nothing is to be undone.
+
+    Behind `optax.scale_by_adam` and before the learning rate, the decay is decoupled as in AdamW.
+    Adam then does not rescale it. That is another method: the steps differ.
+
+    Args:
+        key: As in `remove_symmetry`, and so are `gamma`, `sigma0`, `mask` and `metric_spread`.
+        store: Keep the anchor in the state, one number a parameter; or draw it again from its key
+            in every step. Then it is `draw_anchor(..., hashed=True)`, of a uniform law: JAX's own
+            generator needs more time than the rest of a small network's step, and more memory for
+            its bits than the anchor takes.
+
+    Raises:
+        ValueError: As in `remove_symmetry`; or the update is called without the parameters.
+
+    References:
+        Ziyin, Xu & Chuang (2024), eqs. 2 and 3, with $\varphi = \theta + \theta_0$.
+    """
+    gamma = nonnegative("anchored_decay", "gamma", gamma)
+
+    def init(params):
+        anchor, deviation = draw_anchor(params, key, sigma0, mask, metric_spread)
+        return (
+            AnchoredDecayState(anchor, deviation, None)
+            if store
+            else (AnchoredDecayState(None, None, key))
+        )
+
+    def update(updates, state, params=None):
+        if params is None:
+            raise ValueError("anchored_decay: call update(gradient, state, params).")
+        anchor, deviation = state.anchor, state.deviation
+        if state.key is not None:
+            anchor, deviation = draw_anchor(
+                params, state.key, sigma0, mask, metric_spread, hashed=True
+            )
+        return _pull(updates, params, anchor, deviation, gamma), state
+
+    return optax.GradientTransformation(init, update)
+
+
+def decay_to_initial(gamma: ArrayLike) -> optax.GradientTransformation:
+    r"""Add $2 \gamma (\varphi - \varphi_0)$ to the gradient; $\varphi_0$ are the initial weights.
+
+    The method is known as L2 Init. It is syre with the initial weights as the anchor: a start at a
+    symmetric point makes a symmetric anchor, which breaks nothing.
+
+    Args:
+        gamma: Strength of the decay, at least 0.
+
+    Raises:
+        ValueError: `gamma` is negative or not finite, a parameter is not a floating-point array, or
+            the update is called without the parameters.
+
+    References:
+        Kumar, Marklund & Van Roy (2023), Maintaining plasticity in continual learning via
+        regenerative regularization.
+    """
+    gamma = nonnegative("decay_to_initial", "gamma", gamma)
+
+    def init(params):
+        return floating_leaves("decay_to_initial", "params", params)
+
+    def update(updates, initial, params=None):
+        if params is None:
+            raise ValueError("decay_to_initial: call update(gradient, state, params).")
+        return _pull(
+            updates, params, initial, jax.tree.map(lambda _: None, initial), gamma
+        ), initial
+
+    return optax.GradientTransformation(init, update)
+
+
+def _pull(updates, params, anchor, deviation, gamma):
+    """Add the gradient of the decay, 2 gamma D (params - anchor), where there is an anchor."""
+
+    def of_leaf(anchor, xi, update, leaf):
+        if anchor is None:
+            return update
+        offset = leaf - anchor
+        offset = offset if xi is None else offset + xi * offset  # D = 1 + xi, a small xi kept
+        return update + (2 * gamma * offset).astype(jnp.result_type(update))
+
+    return jax.tree.map(
+        of_leaf, anchor, deviation, updates, params, is_leaf=lambda node: node is None
+    )
