@@ -17,7 +17,7 @@ book: environment ## build the book into _build/html (run every page, fail on an
 	@$(RUN) -m tools.build
 
 test: environment ## run the whole test suite, the notebooks' stored outputs included
-	@$(RUN) -m pytest tests notebooks --nbval -n $(WORKERS) --dist loadfile
+	@$(RUN) -m pytest tests notebooks/exercises --nbval -n $(WORKERS) --dist loadfile
 
 notebooks: environment ## run the changed sources in book/ and store them in notebooks/
 	@$(RUN) -m tools.scoreboard
