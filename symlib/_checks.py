@@ -87,3 +87,14 @@ def nonnegative(owner: object, name: str, value, below: float = math.inf):
     if not 0 <= number < below:
         raise ValueError(f"{message}, got {value!r}.")
     return number
+
+
+def positive(owner: object, name: str, value):
+    """Return `value`, a float or a traced scalar, which has to be above 0 and finite."""
+    value = nonnegative(owner, name, value)
+    message = f"{owner}: {name} has to be above 0"
+    if isinstance(value, float):
+        if value == 0:
+            raise ValueError(f"{message}, got {value}.")
+        return value
+    return eqx.error_if(value, value == 0, f"{message}.")

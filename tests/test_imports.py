@@ -38,6 +38,10 @@ ALLOWED = {
     "decay": {"_checks", "syre"},
     "baselines": {"_checks"},
     "collapse": {"_checks", "groups"},
+    "observation": set(),
+    "beta_vae": {"_checks", "observation"},
+    "grae": {"_checks", "beta_vae", "observation"},
+    "latent_geometry": {"_checks"},
     "data": set(),
     "book": {"book"},
 }

@@ -1,0 +1,121 @@
+r"""The geometry that a decoder gives its latent space: metric, length of curves, geodesics.
+
+A step $dz$ in the latent space moves the output by $J dz$, so its length there is
+$\sqrt{dz^\top G dz}$ with $G(z) = J^\top J$. For Gaussian observations the best covariance of a
+posterior knows the metric, $G = \beta (\Sigma^{-1} - I)$ (Kumar & Poole 2020, section 5.2).
+"""
+
+from collections.abc import Callable
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float
+
+from symlib._checks import positive_integer
+
+Decoder = Callable[[Float[Array, " d"]], Float[Array, "..."]]
+
+
+def metric(decoder: Decoder, z: Float[Array, "..."]) -> Float[Array, "d d"]:
+    r"""Return $G(z) = J(z)^\top J(z)$, the metric that the decoder pulls back.
+
+    Args:
+        decoder: Function of a latent vector, shape (d,).
+        z: The point, shape (d,).
+
+    Raises:
+        ValueError: `z` is no vector.
+
+    References:
+        Kumar & Poole (2020), section 5.2.
+    """
+    if z.ndim != 1:
+        raise ValueError(f"metric: z has to be a vector, got shape {z.shape}.")
+    jacobian = jax.jacfwd(decoder)(z).reshape(-1, len(z))
+    return jacobian.T @ jacobian
+
+
+def curve_length(decoder: Decoder, curve: Float[Array, "..."]) -> Float[Array, ""]:
+    r"""Return the length of a curve after decoding, $\sum_i \|g(z_{i+1}) - g(z_i)\|$.
+
+    The sum of chords: below the length of the smooth curve, with an error that falls as the square
+    of the spacing.
+
+    Args:
+        decoder: Function of a latent vector, shape (d,).
+        curve: Points $z_0, \dots, z_n$ along the curve, shape (n + 1, d).
+
+    Raises:
+        ValueError: `curve` is no matrix of two points or more.
+    """
+    return jnp.sum(jnp.sqrt(_squared_chords("curve_length", decoder, curve)))
+
+
+def geodesic(
+    decoder: Decoder,
+    start: Float[Array, "..."],
+    end: Float[Array, "..."],
+    num_points: int = 33,
+    steps: int = 300,
+) -> Float[Array, "points d"]:
+    r"""Return a shortest curve between two latent points, by minimising its energy.
+
+    The energy $n \sum_i \|g(z_{i+1}) - g(z_i)\|^2$ is at least the squared length, with equality
+    for chords of equal length. L-BFGS starts at the straight line: where several geodesics
+    exist, it finds one near it. The straight line's energy is never exceeded.
+
+    Args:
+        decoder: Differentiable function of a latent vector, shape (d,).
+        start: The first point, shape (d,).
+        end: The last point, shape (d,).
+        num_points: Number of points of the curve, both ends included.
+        steps: Number of L-BFGS steps.
+
+    Raises:
+        ValueError: The points do not match, or `num_points` is below 3 or `steps` below 1.
+        RuntimeError: The energy became NaN or infinite.
+
+    References:
+        Kumar & Poole (2020), section 5.2; Shao, Kumar & Fletcher (2018).
+    """
+    if start.ndim != 1 or start.shape != end.shape:
+        raise ValueError(
+            f"geodesic: start and end have to be vectors of one length, got {start.shape} and "
+            f"{end.shape}."
+        )
+    if positive_integer("geodesic", "num_points", num_points) < 3:
+        raise ValueError(f"geodesic: num_points has to be at least 3, got {num_points}.")
+    steps = positive_integer("geodesic", "steps", steps)
+    times = jnp.linspace(0, 1, num_points, dtype=start.dtype)[:, None]
+    line = start + times * (end - start)
+
+    def energy(inner):
+        curve = jnp.concatenate([line[:1], inner, line[-1:]])
+        return (num_points - 1) * jnp.sum(_squared_chords("geodesic", decoder, curve))
+
+    optimizer = optax.lbfgs()
+
+    def step(carry, _):
+        inner, state = carry
+        value, gradient = optax.value_and_grad_from_state(energy)(inner, state=state)
+        updates, state = optimizer.update(
+            gradient, state, inner, value=value, grad=gradient, value_fn=energy
+        )
+        return (optax.apply_updates(inner, updates), state), None
+
+    inner = line[1:-1]
+    (found, _), _ = jax.lax.scan(step, (inner, optimizer.init(inner)), None, length=steps)
+    best = jnp.where(energy(found) <= energy(inner), found, inner)
+    best = eqx.error_if(
+        best, ~jnp.isfinite(energy(found)), "geodesic: the energy became NaN or infinite."
+    )
+    return jnp.concatenate([line[:1], best, line[-1:]])
+
+
+def _squared_chords(owner, decoder, curve):
+    if curve.ndim != 2 or len(curve) < 2:
+        raise ValueError(f"{owner}: expected a curve (points, d), got shape {curve.shape}.")
+    outputs = jax.vmap(decoder)(curve).reshape(len(curve), -1)
+    return jnp.sum(jnp.diff(outputs, axis=0) ** 2, axis=1)
