@@ -90,7 +90,8 @@ def effective_rank(matrix: Float[ArrayLike, "..."]) -> Float[Array, ""]:
     r"""Return $\exp(-\sum_i p_i \log p_i)$ for the singular values $s$, $p_i = s_i / \sum_j s_j$.
 
     It lies between 1 and the rank, does not depend on the scale, and changes smoothly where
-    the number of nonzero singular values jumps. The zero matrix has 0.
+    the number of nonzero singular values jumps. The zero matrix has 0. Since the scale does not
+    count, features that have all but vanished may have a large one: look at their size as well.
 
     Args:
         matrix: Weights, or features over a batch (not centred here).
