@@ -296,3 +296,33 @@ def test_reflection_refuses_integer_points(monkeypatch):
     for method in mirror.act, mirror.distance, mirror.symmetric_point:
         with pytest.raises(ValueError, match="floating-point arrays, got int32"):
             method(jnp.array([1, 2], dtype=jnp.int32))
+
+
+def test_lazy_training_from_a_symmetric_start_never_sees_the_masked_features(x64):
+    # Proposition 2: in the limit of small steps the model is linear in J (I - P), and gradient
+    # descent goes to the least-squares solution of smallest norm.
+    swap = Reflection.swap(SIZE, neuron(0), neuron(2))
+    start = swap.symmetric_point(random_parameters(jnp.float64))
+    J = jax.jacobian(network)(start)
+    assert_allclose(J @ swap.projection, 0, atol=1e-12)
+    target, rate, steps, scale = jnp.sin(X), 0.01, 300, 1e-6
+
+    def loss(theta):
+        model = (network(scale * theta + start) - network(start)) / scale
+        return jnp.sum((model - target) ** 2)
+
+    slope = jax.jit(jax.grad(loss))
+    theta = jnp.zeros(SIZE)
+    for _ in range(steps):
+        theta = theta - rate * slope(theta)
+    U, s, Vt = np.linalg.svd(J, full_matrices=False)
+    learned = 1 - (1 - 2 * rate * s**2) ** steps  # the share of each direction after these steps
+    kept = s > 1e-9 * s[0]
+    assert rate < 1 / (2 * s[0] ** 2)  # the condition of the proposition
+    expected = (learned / np.where(kept, s, 1) * kept * (U.T @ np.asarray(target))) @ Vt
+    assert_allclose(theta, expected, atol=1e-4)
+    limit = np.linalg.pinv(J.T @ J, rcond=1e-12) @ J.T @ target
+    assert_allclose(
+        ((kept / np.where(kept, s, 1)) * (U.T @ np.asarray(target))) @ Vt, limit, atol=1e-6
+    )
+    assert_allclose(swap.projection @ theta, 0, atol=1e-9)
