@@ -7,7 +7,7 @@ import pytest
 from numpy.testing import assert_allclose
 from scipy import optimize
 
-from benchmarks.experiments import s4, s5
+from benchmarks.experiments import s2, s4, s5, s10
 from symlib.syre import remove_symmetry
 
 SIZE, GAMMA = 4, 0.7
@@ -108,3 +108,42 @@ def test_dead_neurons_are_counted_from_the_start():
     fixed = s5.run_case(settings, {"teacher": "sparse", "method": "W-fix"}, jax.random.key(0))
     # 30 percent of 12 entries, rounded to 4, of u and of w: 4 to 8 neurons are touched.
     assert all(4 <= free <= 8 for free in fixed["never_frozen"])
+
+
+@pytest.mark.parametrize("method", s2.SETTINGS["methods"])
+def test_identical_neurons_stay_identical_without_an_anchor(method):
+    choices = s2.SETTINGS["methods"][method] | {"fraction": 1.0}
+    keys = jax.random.split(jax.random.key(0), 4)
+    start, anchor = s2._begin(keys[0], keys[1], 6, choices)
+    data = jax.random.normal(keys[2], (40, 784)), jnp.arange(40) % 10
+    batches = jax.random.randint(keys[3], (2, 5, 8), 0, 40)
+    one = jax.tree.map(lambda leaf: leaf[None], (start, anchor))
+    params, _, spread = s2._train(
+        "sgd", *one, jnp.array([choices["gamma"]]), jnp.array([6]), data, batches
+    )
+    units = s2._units(jax.tree.map(lambda leaf: leaf[0], params))
+    if choices["anchor"] == "random":  # the start has moved, or the decay pushes
+        assert spread[0, -1] > 1e-8 and abs(units - units[0]).max() > 0
+    else:
+        assert abs(units - units[0]).max() < 1e-6
+        assert s2._distinct(units, s2.SETTINGS["alike"]) == 1
+
+
+def test_patches_make_a_convolution():
+    keys = jax.random.split(jax.random.key(1), 2)
+    layer = {"weight": jax.random.normal(keys[0], (3, 50)), "bias": jnp.array([0.1, -0.2, 0.3])}
+    x = jax.random.normal(keys[1], (2, 4, 12, 12))
+    found = s10._convolution(layer, x)
+    # Patches list the 25 shifts, each with its channels.
+    kernel = jnp.moveaxis(layer["weight"].reshape(3, 5, 5, 2), 3, 1)
+    full = jax.lax.conv(jnp.moveaxis(x, 0, 1), kernel, (1, 1), "VALID")
+    full = jax.nn.relu(full + layer["bias"][:, None, None])
+    expected = full.reshape(4, 3, 4, 2, 4, 2).max(axis=(3, 5))
+    assert_allclose(jnp.moveaxis(found, 0, 1), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_collapse_has_to_last():
+    assert s10._collapse([0.9, 0.1, 0.1]) == 2
+    assert s10._collapse([0.9, 0.1, 0.8]) is None  # it came back
+    assert s10._collapse([0.1, 0.1]) == 1
+    assert s10._collapse([0.9, 0.8]) is None

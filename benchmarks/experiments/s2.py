@@ -39,7 +39,7 @@ SETTINGS = {
     "width": 64,
     "fractions": [0.0, 0.5, 0.9, 1.0],
     "optimizers": {"sgd": 0.1, "adam": 1e-3},
-    "seeds": 3,
+    "seeds": 5,
     "passes": 8,
     "batch_size": 64,
     # sigma_0 in units of 1 / sqrt(fan-in).
