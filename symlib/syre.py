@@ -49,7 +49,7 @@ def remove_symmetry(
     many symmetries, such as rotations.
 
     Args:
-        loss: Function (params, *args) -> scalar.
+        loss: Function `(params, *args) -> scalar`.
         params: The parameters, for their shapes: arrays in any pytree. The functions that an
             equinox network holds beside its arrays are left alone.
         key: Random key of the anchor and the metric.
@@ -61,7 +61,7 @@ def remove_symmetry(
         metric_spread: $s$, from 0 to below 1.
 
     Returns:
-        The biased loss, a function (theta, *args) -> scalar that passes its further arguments on;
+        The biased loss, a function `(theta, *args) -> scalar` that passes its further arguments on;
         and $\theta_0$, a pytree as `params` with None where nothing is added.
 
     Raises:
