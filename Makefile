@@ -8,13 +8,19 @@ LOCK_OPTIONS ?=
 RUN := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help book test notebooks lint serve clean lock environment
+.PHONY: help book class teacher test notebooks lint serve clean lock environment
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s%s\n", $$1, $$2 }' Makefile
 
 book: environment ## build the book into _build/html (run every page, fail on any warning)
 	@$(RUN) -m tools.build
+
+class: environment ## build the class edition, without solutions, into _build/class
+	@$(RUN) -m tools.editions class
+
+teacher: environment ## build the teacher's edition, solutions open, into _build/teacher
+	@$(RUN) -m tools.editions teacher
 
 test: environment ## run the whole test suite, the notebooks' stored outputs included
 	@$(RUN) -m pytest tests notebooks/exercises --nbval -n $(WORKERS) --dist loadfile

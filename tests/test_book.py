@@ -15,7 +15,7 @@ matplotlib.use("agg")
 
 import matplotlib.pyplot as plt
 
-from symlib.book import claim, flipbook, use_style
+from symlib.book import claim, flipbook, quiz, use_style
 from symlib.book.claim import GLUE, _format
 
 
@@ -163,3 +163,39 @@ def test_a_frame_must_say_what_it_shows():
     with pytest.raises(ValueError, match="in words"):
         flipbook(lambda r: (plt.figure(), " "), r=[1])
     plt.close("all")
+
+
+GOOD = ("Two", "Both signs give the same product.")
+BAD = (("One", "The other sign is missing."), ("Four", "Signs of one factor alone count, too."))
+
+
+def test_a_quiz_gives_feedback_on_every_answer():
+    asked = quiz("How many modes has it?", GOOD, *BAD)
+    bundle = asked._repr_mimebundle_()
+    assert bundle["text/plain"] == "How many modes has it?\n- Four\n- One\n- Two"
+    page = bundle["text/html"]
+    assert page.count("<details>") == page.count("<summary>") == 3
+    assert page.count("<strong>Right.</strong>") == 1
+    assert "<summary>Two</summary><p><strong>Right.</strong> Both signs" in page
+    for answer, words in BAD:
+        assert f"<summary>{answer}</summary><p><strong>No.</strong> {words}</p>" in page
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("How many?", GOOD), "a wrong answer to choose from"),
+        (("How many", GOOD, *BAD), "question mark"),
+        (("How many?", GOOD, ("One", " ")), "none of them empty"),
+        (("How many?", GOOD, ("Two", "No, one.")), "two answers"),
+        (("How many?", GOOD, ("One", "No."), ("Four", "No.")), "two words of feedback"),
+    ],
+)
+def test_a_quiz_that_teaches_nothing_is_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        quiz(*arguments)
+
+
+def test_a_quiz_escapes_what_it_is_given():
+    asked = quiz("Is a < b?", ("a < b", "<b>"), ("b < a", "x"))
+    assert "<b>" not in asked.to_html() and "a &lt; b" in asked.to_html()

@@ -111,7 +111,10 @@ def test_every_notebook_is_what_its_source_says():
     assert notebooks.differences() == []
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("**/*.ipynb")), ids=str)
+STORED = [notebooks.notebook_path(source) for source in notebooks.sources()]
+
+
+@pytest.mark.parametrize("path", STORED, ids=lambda path: path.stem)
 def test_stored_notebooks_are_executed_small_and_clean(path):
     notebook = nbformat.read(path, as_version=4)
     nbformat.validate(notebook)
@@ -289,3 +292,29 @@ def test_inputs_of_the_book_cover_what_pages_are_made_from():
     ):
         assert needed in covered, needed
     assert Path("book/_static/course.css").as_posix() in covered
+
+
+def test_only_pages_that_check_answers_depend_on_the_checks(tmp_path):
+    checks = tmp_path / "symlib" / "classroom" / "pages"
+    checks.mkdir(parents=True)
+    head = "from symlib.classroom import checker\n"
+    pages = (f'{head}check = checker("01", globals())', "import symlib")
+
+    def keys():
+        return [
+            notebooks.execution_key(
+                nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)]), tmp_path
+            )
+            for code in pages
+        ]
+
+    before = keys()
+    (checks / "page_01.py").write_text("1")
+    after = keys()
+    assert after[0] != before[0] and after[1] == before[1]
+    (checks / "page_02.py").write_text("1")
+    assert keys() == after
+    (checks.parent / "answers.py").write_text("1")
+    assert keys()[0] != after[0]
+    (tmp_path / "symlib" / "groups.py").write_text("1")
+    assert not set(keys()) & set(after)

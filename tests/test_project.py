@@ -167,7 +167,8 @@ def test_every_target_has_help():
     shown = subprocess.run(["make", "-C", ROOT, "help"], capture_output=True, text=True).stdout
     # "environment" is a step of the others.
     named = {name for name, _, _ in TARGETS if name != "environment"}
-    assert named == {"help", "book", "test", "notebooks", "lint", "serve", "clean", "lock"}
+    everyday = {"help", "book", "test", "notebooks", "lint", "serve", "clean", "lock"}
+    assert named == everyday | {"class", "teacher"}
     for name, _, words in TARGETS:
         if name in named:
             assert words
@@ -187,7 +188,7 @@ def test_make_alone_shows_the_help():
 def test_targets_that_run_python_bring_the_environment_first():
     recipes = re.findall(r"^([a-z]+):(.*)\n((?:\t.*\n)+)", read("Makefile"), re.M)
     users = [(name, head) for name, head, recipe in recipes if "$(RUN)" in recipe]
-    assert len(users) == 5
+    assert len(users) == 7
     for name, head in users:
         assert re.search(r"\b(environment|book)\b", head.split("##")[0]), name
 

@@ -23,6 +23,7 @@ INPUTS = (
     "book/**/*",
     "notebooks/**/*.ipynb",
     "tools/*.py",
+    notebooks.CHECKS,
     notebooks.RESULTS,
 )
 
@@ -61,6 +62,25 @@ def hand_over(executed, root=ROOT):
         )
 
 
+def render(root, html, log):
+    """Render the pages of a folder into another, or stop with the warnings if there are any."""
+    # Pages that left the table of contents must leave the site, too.
+    shutil.rmtree(html, ignore_errors=True)
+    print("Rendering the pages", flush=True)
+    jupyter_book = Path(sys.executable).with_name("jupyter-book")
+    command = [jupyter_book, "build", root, "--all", "-W", "--keep-going", "-q"]
+    with log.open("w", encoding="utf-8") as out:
+        run = subprocess.run(command, stdout=out, stderr=subprocess.STDOUT, check=False)
+    if run.returncode:
+        print(log.read_text("utf-8"))
+        raise SystemExit(
+            "The pages have the warnings or errors above: mend them, then build again."
+        )
+    built = root / "_build" / "html"
+    if built != html:
+        shutil.move(built, html)
+
+
 def main(root=ROOT):
     """Build the book, or say that it is up to date. A second build waits for the first."""
     root = Path(root)
@@ -86,19 +106,7 @@ def _build(root):
         str(p.relative_to(folder).with_suffix("")): nbformat.read(p, as_version=4) for p in paths
     }
     hand_over(notebooks.execute(stored, root), root)
-    # Pages that left the table of contents must leave the site, too.
-    shutil.rmtree(html, ignore_errors=True)
-    print("Rendering the pages", flush=True)
-    log = root / "_build" / "build.log"
-    jupyter_book = Path(sys.executable).with_name("jupyter-book")
-    command = [jupyter_book, "build", root, "--all", "-W", "--keep-going", "-q"]
-    with log.open("w", encoding="utf-8") as out:
-        run = subprocess.run(command, stdout=out, stderr=subprocess.STDOUT, check=False)
-    if run.returncode:
-        print(log.read_text("utf-8"))
-        raise SystemExit(
-            "The pages have the warnings or errors above: mend them, then build again."
-        )
+    render(root, html, root / "_build" / "build.log")
     stamp.write_text(current)
     print("The book is built: open _build/html/index.html")
 

@@ -29,6 +29,7 @@ CELL_TIMEOUT = 300  # seconds; a whole chapter is to take less than 60
 KEPT_EXECUTIONS = 200  # a few versions of every page, so that going back is quick
 # What a page's numbers depend on besides its own cells.
 LIBRARY = ("symlib/**/*.py", "requirements.lock")
+CHECKS = "symlib/classroom/**/*.py"  # on these, only the pages that check answers depend
 RESULTS = "benchmarks/results/*.json"  # of these, the ones that the page names
 
 
@@ -47,6 +48,31 @@ def sources(root=ROOT):
 def notebook_path(source, root=ROOT):
     """Return where a source's notebook lies: book/x.md -> notebooks/x.ipynb."""
     return root / "notebooks" / source.relative_to(root / "book").with_suffix(".ipynb")
+
+
+def blank_path(source, root=ROOT):
+    """Return where the blank notebook of an exercise page lies, which Binder and Colab open."""
+    return root / "notebooks" / "blank" / source.with_suffix(".ipynb").name
+
+
+def is_solution(cell):
+    """Return whether a cell belongs to the solution of an exercise."""
+    return "solution" in cell.metadata.get("tags", [])
+
+
+def blank(notebook):
+    """Return a notebook without solutions and without outputs."""
+    notebook = nbformat.from_dict(notebook)
+    notebook.cells = [cell for cell in notebook.cells if not is_solution(cell)]
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+    return notebook
+
+
+def is_exercise(source):
+    """Return whether a source is an exercise page."""
+    return source.parent.name == "exercises"
 
 
 def repository_url(root=ROOT):
@@ -77,9 +103,11 @@ def convert(source, root=ROOT):
     for cell in notebook.cells:
         text = f"{cell.cell_type}\n{cell.source}"
         seen[text] = seen.get(text, 0) + 1
-        if "solution" in cell.metadata.get("tags", []):
-            # JupyterLab folds these away, as the page does with the tag hide-cell.
+        # JupyterLab folds these away, as the page does with the tags hide-cell and remove-input.
+        if is_solution(cell):
             cell.metadata["jupyter"] = {"source_hidden": True, "outputs_hidden": True}
+        elif "quiz" in cell.metadata.get("tags", []):
+            cell.metadata["jupyter"] = {"source_hidden": True}
         cell.id = hashlib.sha256(f"{text}\n{seen[text]}".encode()).hexdigest()[:12]
     return notebook
 
@@ -95,18 +123,27 @@ def digest(*parts):
 
 def library_digest(root=ROOT):
     """Return a hash of everything but its own cells that a page's numbers depend on."""
-    files = sorted(p for pattern in LIBRARY for p in root.glob(pattern))
+    files = {p for pattern in LIBRARY for p in root.glob(pattern)}
+    files = sorted(files - set(root.glob(CHECKS)))
     python = "{}.{}".format(*sys.version_info)
     return digest(python, *(x for p in files for x in (str(p.relative_to(root)), p.read_bytes())))
 
 
 def execution_key(notebook, root=ROOT):
     """Return the key under which a notebook's execution is kept."""
-    code = [[c.source, c.metadata] for c in notebook.cells if c.cell_type == "code"]
+    # Tags that only change how a page looks are left out, so that all editions share executions.
+    code = [
+        [c.source, "raises-exception" in c.metadata.get("tags", [])]
+        for c in notebook.cells
+        if c.cell_type == "code"
+    ]
     text = "\n".join(source for source, _ in code)
     results = sorted(root.glob(RESULTS)) if "benchmarks" in text else []
     # A page that reads a result without naming it in quotes depends on all of them.
     named = [path for path in results if f'"{path.stem}"' in text] or results
+    if "symlib.classroom" in text:
+        others = re.compile(r"page_(?!{})".format("|".join(re.findall(r'checker\("(\d\d)"', text))))
+        named = named + sorted(p for p in root.glob(CHECKS) if not others.match(p.name))
     contents = (x for path in named for x in (path.name, path.read_bytes()))
     return digest(json.dumps(code, sort_keys=True), library_digest(root), *contents)
 
@@ -219,10 +256,24 @@ def differences(root=ROOT):
         stored, wanted = nbformat.read(path, as_version=4), convert(source, root)
         if _outline(stored) != _outline(wanted):
             problems.append(f"{name} differs from {source.relative_to(root)}")
-    for path in root.glob("notebooks/**/*.ipynb"):
-        if ".ipynb_checkpoints" not in path.parts and path not in expected:
-            problems.append(f"{path.relative_to(root)} has no source in book/")
+    blanks = {blank_path(s, root): s for s in expected.values() if is_exercise(s)}
+    for path, source in blanks.items():
+        if not path.exists() or path.read_text("utf-8") != _blank_text(source, root):
+            name = source.relative_to(root)
+            problems.append(f"{path.relative_to(root)} is not {name} without its solutions")
+    for path in _strays(root, expected | blanks):
+        problems.append(f"{path.relative_to(root)} has no source in book/")
     return problems
+
+
+def _blank_text(source, root):
+    return nbformat.writes(blank(convert(source, root))) + "\n"
+
+
+def _strays(root, expected):
+    """Return the notebooks that no source makes."""
+    found = sorted(root.glob("notebooks/**/*.ipynb"))
+    return [p for p in found if ".ipynb_checkpoints" not in p.parts and p not in expected]
 
 
 def _outline(notebook):
@@ -231,14 +282,24 @@ def _outline(notebook):
     return json.dumps([cells, notebook.metadata.get("myst")], sort_keys=True)
 
 
+def _write(path, text):
+    """Write a file if that changes it, and say so."""
+    if not path.exists() or path.read_text("utf-8") != text:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, "utf-8")
+        print(f"wrote {path.relative_to(ROOT)}")
+
+
 def main(prefixes=()):
     """Write every notebook whose source, library or outputs changed."""
     folder = ROOT / "notebooks"
     paths = {notebook_path(source): source for source in sources()}
-    for path in folder.glob("**/*.ipynb"):
-        if ".ipynb_checkpoints" not in path.parts and path not in paths:
-            path.unlink()
-            print(f"removed {path.relative_to(ROOT)}: it has no source in book/")
+    blanks = {blank_path(source): source for source in sources() if is_exercise(source)}
+    for path in _strays(ROOT, paths | blanks):
+        path.unlink()
+        print(f"removed {path.relative_to(ROOT)}: it has no source in book/")
+    for path, source in blanks.items():
+        _write(path, _blank_text(source, ROOT))
     names = {
         str(path.relative_to(folder).with_suffix("")): source
         for path, source in paths.items()
@@ -246,11 +307,7 @@ def main(prefixes=()):
     }
     executed = execute({name: convert(source) for name, source in names.items()})
     for name, notebook in executed.items():
-        path = folder / f"{name}.ipynb"
-        text = nbformat.writes(clean(notebook)) + "\n"
-        if not path.exists() or path.read_text("utf-8") != text:
-            path.write_text(text, "utf-8")
-            print(f"wrote {path.relative_to(ROOT)}")
+        _write(folder / f"{name}.ipynb", nbformat.writes(clean(notebook)) + "\n")
     print(f"{len(executed)} notebooks are up to date.")
 
 

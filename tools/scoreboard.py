@@ -4,6 +4,7 @@
 """
 
 import ast
+import functools
 import importlib
 import re
 from collections import Counter
@@ -118,7 +119,12 @@ def page_source(page, root=ROOT):
 
 def claim_names(path):
     """Return the names of the claims in a source's code cells, in order."""
-    notebook = jupytext.read(path, fmt="md:myst")
+    return list(_claims_in(path.read_text("utf-8"), path.name))
+
+
+@functools.cache  # several rows name one page
+def _claims_in(text, page):
+    notebook = jupytext.reads(text, fmt="md:myst")
     cells = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
     # A line of IPython's own (%magic, !command) is not Python: ast cannot read it.
     code = re.sub(r"^(\s*)[%!].*$", r"\1pass", "\n".join(cells), flags=re.M)
@@ -128,7 +134,7 @@ def claim_names(path):
             name = node.args[0] if node.args else None
             if not (isinstance(name, ast.Constant) and isinstance(name.value, str)):
                 raise ValueError(
-                    f"{path.name}: a claim's name must be written out, as its first argument"
+                    f"{page}: a claim's name must be written out, as its first argument"
                 )
             names.append(name.value)
     return names
@@ -136,8 +142,12 @@ def claim_names(path):
 
 def test_names(path):
     """Return the names of the tests in a test file; none if there is no such file."""
-    tree = ast.parse(_text(path))
-    functions = (node for node in tree.body if isinstance(node, ast.FunctionDef))
+    return _tests_in(_text(path))
+
+
+@functools.cache
+def _tests_in(text):
+    functions = (node for node in ast.parse(text).body if isinstance(node, ast.FunctionDef))
     return [node.name for node in functions if node.name.startswith("test_")]
 
 

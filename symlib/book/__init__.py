@@ -2,6 +2,7 @@
 
 from symlib.book.claim import claim
 from symlib.book.flipbook import Flipbook, flipbook
+from symlib.book.quiz import Quiz, quiz
 from symlib.book.style import COLORS, use_style
 
-__all__ = ["COLORS", "Flipbook", "claim", "flipbook", "use_style"]
+__all__ = ["COLORS", "Flipbook", "Quiz", "claim", "flipbook", "quiz", "use_style"]
