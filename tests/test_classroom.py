@@ -3,9 +3,11 @@
 import csv
 import json
 import math
+import os
 import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jax
@@ -14,7 +16,7 @@ import nbformat
 import numpy as np
 import pytest
 
-from symlib.classroom import checker, grade, sandbox
+from symlib.classroom import checker, grade, marking, sandbox
 from symlib.classroom.__main__ import main
 from symlib.classroom.answers import (
     Answers,
@@ -28,7 +30,7 @@ from symlib.classroom.answers import (
     finite_number,
 )
 from symlib.classroom.check import checks_of, run_check
-from symlib.classroom.marking import LARGEST_FILE, Unreadable, mark, read_cells
+from symlib.classroom.marking import LARGEST_FILE, Unreadable, mark, mark_bytes, read_cells
 from symlib.classroom.serve import reply_to
 from tests.debian import program
 from tools import notebooks
@@ -188,6 +190,8 @@ ANSWERS = [
     "rank, theta0 = 3, theta.at[3:].set(0)",
 ]
 
+DEAF = "import signal, time\nsignal.pthread_sigmask(0, [14])\ntime.sleep(99)"
+
 # Name: (cells behind the blank ones, marks that they deserve, words of the status).
 HOSTILE = {
     "endless loop": ([RIGHT, "while True: pass"], 3, "marked"),
@@ -273,6 +277,52 @@ HOSTILE = {
         "marked",
     ),
     "an error in a cell": ([RIGHT, "1 / 0", "def broken(:"], 3, "marked"),
+    "deaf cells": ([RIGHT, *[f"{DEAF}  # {i}" for i in range(3)]], 3, "took too long"),
+    "leaves again and again": (
+        [RIGHT, *[f"import os\nos._exit({i})" for i in range(4)]],
+        3,
+        "its process ended",
+    ),
+    "many endless loops": (
+        [RIGHT, *[f"while True: {i}" for i in range(20)]],
+        3,
+        "took too long together",
+    ),
+    "an answer that is deaf": (
+        [RIGHT, f"def flip_second(theta):\n    {DEAF.replace(chr(10), chr(10) + '    ')}"],
+        3,
+        "took too long",
+    ),
+    "many threads": (
+        [
+            RIGHT,
+            "import threading, time\nthreading.stack_size(65536)\n"
+            "for i in range(2000): threading.Thread(target=time.sleep, args=(50,)).start()\n"
+            "time.sleep(50)",
+        ],
+        3,
+        ("threads", "marked"),
+    ),
+    "a forged cell number": (
+        [
+            "import os\n"
+            "for name in os.listdir('/proc/self/fd'):\n"
+            "    try: int(name) > 2 and os.write(int(name), b'{\"cell\": %s}' % (b'9' * 4300))\n"
+            "    except OSError: pass\n"
+            "os._exit(0)"
+        ],
+        0,
+        ("marker's own channel", "process ended"),
+    ),
+    "a forged type": (
+        [
+            "stabiliser_size = 12\nimport symlib.classroom.serve as s\n"
+            "s.encode = lambda v: {'array': '', 'type': '(1,,2)f8', 'shape': [0]}"
+        ],
+        0,
+        "marked",
+    ),
+    "a very long answer": ([RIGHT, "rank = list(range(5_000_000))"], 3, "marked"),
     "an alarm of its own": (
         [RIGHT, "import signal\nsignal.signal(signal.SIGALRM, signal.SIG_IGN)\nwhile True: pass"],
         3,
@@ -296,6 +346,14 @@ try:
 except OSError: pass
 try: seen += [os.environ["A_SECRET"]]
 except KeyError: pass
+for process in pathlib.Path("/proc").glob("[0-9]*"):
+    try: seen += ["a secret"] * (b"a secret" in (process / "environ").read_bytes())
+    except OSError: pass
+for place in ("/dev", "/", "/usr"):
+    try:
+        pathlib.Path(place, "new").write_text("x")
+        seen.append("wrote")
+    except OSError: pass
 def flip_second(theta): raise ValueError(str(seen))
 """
 
@@ -306,12 +364,25 @@ def bubblewrap():
     sandbox.require_sandbox()
 
 
+@pytest.fixture(scope="module")
+def hostile_marks(bubblewrap, tmp_path_factory):
+    """Mark the hostile submissions, some at a time: most of them only let time pass."""
+    folder = tmp_path_factory.mktemp("hostile")
+    head = cells_of(solved=False)[0]
+    with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(4) as pool:
+        patch.setattr(marking, "START", 30)  # seconds; the longest of them uses all its time
+        jobs = {}
+        for number, (name, (cells, *_)) in enumerate(HOSTILE.items()):
+            path = folder / f"{number}.ipynb"
+            write(path, head, *cells)
+            jobs[name] = pool.submit(mark, path, PAGE, 7, 3)
+        return {name: job.result() for name, job in jobs.items()}
+
+
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_hostile_submission_gains_and_costs_nothing(bubblewrap, tmp_path, name):
-    cells, deserved, status = HOSTILE[name]
-    path = tmp_path / "student.ipynb"
-    write(path, cells_of(solved=False)[0], *cells)
-    found = mark(path, PAGE, 7, 3)
+def test_a_hostile_submission_gains_and_costs_nothing(hostile_marks, name):
+    _, deserved, status = HOSTILE[name]
+    found = hostile_marks[name]
     assert found.score == deserved, found
     status = (status,) if isinstance(status, str) else status
     assert any(words in found.status for words in status), found
@@ -337,34 +408,55 @@ def test_a_submission_sees_nothing_and_reaches_nothing(bubblewrap, tmp_path, mon
     assert seen.startswith("["), flip
 
 
-def test_what_is_no_notebook_is_said_to_be_none(tmp_path):
-    path = tmp_path / "student.ipynb"
-    for content, words in (
-        (b"{", "JSONDecodeError"),
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "no notebook"),
+        (b"{", "no notebook"),
         (b"\xff\xfe", "no notebook"),
-        (b"[]", "TypeError"),
-        (b'{"cells": 3}', "TypeError"),
-        (b'{"cells": [3]}', "AttributeError"),
+        (b"[]", "no notebook"),
+        (b'{"cells": 3}', "no notebook"),
+        (b'{"cells": [3]}', "no notebook"),
         (b'{"cells": [{"cell_type": "code", "source": 3}]}', "a cell without text"),
-        (b'{"cells": [{"cell_type": "code", "source": [3]}]}', "TypeError"),
-        (b"[" * 10**6, "RecursionError"),
+        (b'{"cells": [{"cell_type": "code", "source": [3]}]}', "no notebook"),
+        (b"[" * 10**6, "no notebook"),
         (json.dumps({"cells": [{"cell_type": "code"}] * 501}).encode(), "501 code cells"),
-        (b" " * (LARGEST_FILE + 1), "more than 20"),
-    ):
-        path.write_bytes(content)
-        with pytest.raises(Unreadable, match=words):
-            read_cells(path)
-        found = mark(path, PAGE, 7, LIMIT, unsafe=True)
-        assert found.status.startswith("unreadable") and found.score == 0
-        assert [result.name for result in found.results] == CHECKS
-    (tmp_path / "link.ipynb").symlink_to(path)
-    with pytest.raises(Unreadable, match="no plain file"):
-        read_cells(tmp_path / "link.ipynb")
+        (b" " * (LARGEST_FILE + 1), "more than 20 MiB"),
+    ],
+    ids=range(11),
+)
+def test_what_is_no_notebook_is_said_to_be_none(tmp_path, content, words):
+    path = tmp_path / "student.ipynb"
+    path.write_bytes(content)
+    found = mark(path, PAGE, 7, LIMIT, unsafe=True)
+    assert found.status.startswith("unreadable") and words in found.status
+    assert found.score == 0
+    assert [result.name for result in found.results] == CHECKS
+
+
+def test_links_pipes_folders_and_closed_files_are_not_read(tmp_path, monkeypatch):
+    target = tmp_path / "target.ipynb"
+    write(target, RIGHT)
+    (tmp_path / "link.ipynb").symlink_to(target)
+    (tmp_path / "device.ipynb").symlink_to("/dev/zero")
+    (tmp_path / "folder.ipynb").mkdir()
+    os.mkfifo(tmp_path / "pipe.ipynb")
+    for name in ("link", "device", "folder", "pipe", "missing"):
+        found = mark(tmp_path / f"{name}.ipynb", PAGE, 7, LIMIT, unsafe=True)
+        assert "no plain file" in found.status, name
+        assert found.digest == "" and found.score == 0
+
+
+def test_notebooks_in_the_format_of_2014_are_read():
+    cells = [{"cell_type": "code", "input": ["a = 1\n", "b = 2"]}, {"cell_type": "markdown"}]
+    assert read_cells(json.dumps({"worksheets": [{"cells": cells}]})) == ["a = 1\nb = 2"]
+    with pytest.raises(Unreadable, match="no notebook"):
+        read_cells(b'{"worksheets": [3]}')
 
 
 @pytest.fixture(scope="module")
 def marked_class(bubblewrap, tmp_path_factory):
-    """Mark a class of ten, and return its folder and what the command said."""
+    """Mark a class of twelve, and return its folder and what the command said."""
     root = tmp_path_factory.mktemp("class")
     folder = root / "submissions"
     folder.mkdir()
@@ -381,7 +473,12 @@ def marked_class(bubblewrap, tmp_path_factory):
     (folder / "stripped.ipynb").write_text(json.dumps(stripped))
     write(folder / "<b>name.ipynb", blank[0], "stabiliser_size = '<script>'")
     (folder / "folder.ipynb").mkdir()
+    (folder / "aaa.ipynb").symlink_to(folder / "solved.ipynb")  # another's work
+    # An error's text that no file can hold, from a file whose name is no text.
+    surrogate = "def flip_second(theta): raise ValueError('\\ud800')"
+    write(Path(os.fsdecode(os.fsencode(folder) + b"/caf\xe9.ipynb")), blank[0], surrogate)
     (folder / "notes.txt").write_text("not marked")
+    (folder / "._solved.ipynb").write_text("macOS")
     command = ["grade", PAGE, folder, "-o", root / "marks.csv", "--seed", "5", "--limit", "20"]
     done = subprocess.run(
         [sys.executable, "-m", "symlib.classroom", *map(str, command)],
@@ -391,6 +488,7 @@ def marked_class(bubblewrap, tmp_path_factory):
         cwd=notebooks.ROOT,
     )
     assert done.returncode == 0, done.stderr
+    assert "Not looked at: ._solved.ipynb, notes.txt" in done.stderr
     return root, done.stdout, [str(part) for part in command]
 
 
@@ -417,6 +515,8 @@ def test_a_class_is_marked_into_one_table(marked_class):
         "broken": "0",
         "folder": "0",
         "<b>name": "0",
+        "aaa": "0",
+        "caf\\xe9": "0",
     }
     assert {row["max"] for row in rows.values()} == {full}
     assert rows["solved"]["same_file_as"] == "same" and rows["blank"]["same_file_as"] == ""
@@ -424,16 +524,19 @@ def test_a_class_is_marked_into_one_table(marked_class):
     assert rows["broken"]["status"].startswith("unreadable")
     assert rows["blank"]["q1_orbit"] == "0" and rows["solved"]["q1_orbit"] == "1"
     assert "has no value yet" in rows["blank"]["feedback"]
-    assert "10 submissions are marked" in said and "To look at: broken, folder" in said
+    assert rows["aaa"]["same_file_as"] == rows["folder"]["same_file_as"] == ""
+    assert "\\ud800" in rows["caf\\xe9"]["feedback"]
+    assert "12 submissions are marked" in said and "To look at: aaa, broken, folder" in said
 
 
 def test_every_student_gets_a_page(marked_class):
     root, _, _ = marked_class
     pages = {path.stem: path.read_text("utf-8") for path in (root / "marks-feedback").iterdir()}
-    assert len(pages) == 10
+    assert len(pages) == 12
     assert f"{len(CHECKS)} of {len(CHECKS)} checks are right" in pages["solved"]
     assert "has no value yet" in pages["blank"]
-    assert "<script>" not in pages["_b_name"] and "&lt;b&gt;name" in pages["_b_name"]
+    (odd,) = (text for name, text in pages.items() if name.startswith("_b_name-"))
+    assert "<script>" not in odd and "&lt;b&gt;name" in odd
 
 
 def test_a_marked_class_is_not_marked_again(marked_class, monkeypatch, capsys):
@@ -442,11 +545,12 @@ def test_a_marked_class_is_not_marked_again(marked_class, monkeypatch, capsys):
     before = rows_of(root / "marks.csv")
     marked = []
     monkeypatch.setattr(
-        grade, "mark", lambda path, *rest: marked.append(path.stem) or mark(path, *rest)
+        grade, "mark_bytes", lambda data, *rest: marked.append(data) or mark_bytes(data, *rest)
     )
-    write(root / "submissions" / "broken.ipynb", "stabiliser_size = 12")
+    late = root / "submissions" / "broken.ipynb"
+    write(late, "stabiliser_size = 12")
     assert main(command) == 0
-    assert marked == ["broken"]
+    assert marked == [late.read_bytes()]
     after = rows_of(root / "marks.csv")
     assert after.pop("broken")["score"] == "1"
     assert after == {name: row for name, row in before.items() if name != "broken"}
@@ -464,22 +568,23 @@ def test_an_interrupted_run_keeps_what_is_marked(bubblewrap, tmp_path, monkeypat
         write(tmp_path / f"{student}.ipynb", f"stabiliser_size = 12  # {student}")
     done = []
 
-    def interrupted(path, *rest):
+    def interrupted(data, *rest):
         if len(done) == 2:
             raise KeyboardInterrupt
-        done.append(path.stem)
-        return mark(path, *rest)
+        done.append(data)
+        return mark_bytes(data, *rest)
 
-    monkeypatch.setattr(grade, "mark", interrupted)
+    monkeypatch.setattr(grade, "mark_bytes", interrupted)
     command = ["grade", PAGE, str(tmp_path), "-o", str(tmp_path / "marks.csv"), "--seed", "5"]
     assert main([*command, "--workers", "1"]) == 130
     assert "with --seed 5 goes on" in capsys.readouterr().err
     assert not (tmp_path / "marks.csv").exists()
     monkeypatch.setattr(
-        grade, "mark", lambda path, *rest: done.append(path.stem) or mark(path, *rest)
+        grade, "mark_bytes", lambda data, *rest: done.append(data) or mark_bytes(data, *rest)
     )
     assert main(command) == 0
-    assert sorted(done) == ["a", "b", "c"]
+    assert len(done) == 3
+    assert set(done) == {(tmp_path / f"{name}.ipynb").read_bytes() for name in "abc"}
     assert {row["score"] for row in rows_of(tmp_path / "marks.csv").values()} == {"1"}
 
 
@@ -498,7 +603,6 @@ def test_nothing_runs_without_a_sandbox_unless_told(tmp_path, monkeypatch, capsy
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["99", "{folder}"], "no checks for page 99"),
         ([PAGE, "{folder}/nothing"], "no notebooks"),
         ([PAGE, "{folder}"], "no notebooks"),
     ],
@@ -509,7 +613,42 @@ def test_bad_input_is_named(tmp_path, capsys, arguments, words):
     assert words in capsys.readouterr().err
 
 
+def test_an_unknown_page_is_refused_before_anything_runs(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(["grade", "99", str(tmp_path)])
+    assert "no checks for page 99" in capsys.readouterr().err
+
+
+def test_two_files_of_one_student_are_named(tmp_path):
+    for name in ("a.ipynb", "a.IPYNB"):
+        write(tmp_path / name, "1")
+    with pytest.raises(grade.NothingToMark, match="two files .* have the name a"):
+        grade.submissions(tmp_path)
+
+
+def test_a_failure_of_the_marker_costs_nobody_else(tmp_path, monkeypatch):
+    for student in "ab":
+        write(tmp_path / f"{student}.ipynb", f"stabiliser_size = 12  # {student}")
+
+    def failing(data, *rest):
+        if b"# a" in data:
+            raise MemoryError("too much")
+        return mark_bytes(data, *rest, unsafe=True)
+
+    monkeypatch.setattr(grade, "mark_bytes", lambda data, *rest: failing(data, *rest[:-1]))
+    marks = dict(grade.grade(PAGE, tmp_path, tmp_path / "marks.csv", seed=1, unsafe=True))
+    assert marks["b"].score == 1 and marks["b"].final
+    assert "the marker failed: MemoryError" in marks["a"].status and not marks["a"].final
+    assert len(list((tmp_path / "marks-kept").iterdir())) == 1
+
+
+def test_students_do_not_share_a_page():
+    names = grade.feedback_names(["Anna", "anna", "O'Neil", "O_Neil", "x", "x" * 200])
+    assert names["x"] == "x.html"
+    assert len({name.casefold() for name in names.values()}) == 6
+
+
 def test_a_table_holds_no_formula():
-    for cell in ("=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\n=1"):
+    for cell in ("=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\n=1", "＝1"):
         assert grade.plain_cell(cell).startswith("'")
     assert grade.plain_cell("a\nb") == "a b" and grade.plain_cell(3) == 3

@@ -160,3 +160,9 @@ def test_an_unknown_edition_is_refused():
         check=False,
     )
     assert done.returncode and "tools.editions class" in done.stderr
+
+
+@pytest.mark.parametrize("source", EXERCISES, ids=lambda source: source.stem)
+def test_a_blank_page_does_not_speak_of_solutions_that_it_lacks(source):
+    text = " ".join(c.source for c in editions.convert(source, "class").cells)
+    assert not re.search(r"\bsolutions? (hides?|below|behind|is hidden)", text)

@@ -100,7 +100,7 @@ def test_make_builds_an_edition(edition):
     done = subprocess.run(
         ["make", "--dry-run", edition], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    assert done.stdout.splitlines()[-1] == f".venv/bin/python -m tools.editions {edition}"
+    assert f".venv/bin/python -m tools.editions {edition}" in done.stdout.splitlines()
 
 
 def test_what_the_page_names_exists():

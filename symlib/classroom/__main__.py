@@ -1,10 +1,12 @@
 """`python -m symlib.classroom grade 01 submissions -o marks.csv`: mark a folder of notebooks."""
 
 import argparse
+import os
 import secrets
 import sys
 
-from symlib.classroom.grade import grade
+from symlib.classroom.check import checks_of
+from symlib.classroom.grade import NothingToMark, grade, submissions
 from symlib.classroom.sandbox import NoSandbox, require_sandbox
 
 
@@ -20,7 +22,9 @@ def main(arguments=None):
         "--seed", type=int, help="what the checks draw; without one a new seed is drawn and told"
     )
     command.add_argument("--limit", type=int, default=20, help="seconds for a cell or an answer")
-    command.add_argument("--workers", type=int, help="submissions at once; one for each core")
+    command.add_argument(
+        "--workers", type=int, help="submissions at once; one for each core, as far as memory lasts"
+    )
     command.add_argument("--unsafe", action="store_true", help="run without a sandbox")
     options = parser.parse_args(arguments)
     if options.limit < 1:
@@ -28,8 +32,17 @@ def main(arguments=None):
     seed = secrets.randbelow(2**31) if options.seed is None else options.seed
     print(f"Seed {seed}: keep it, to mark again or to go on.", flush=True)
     try:
+        checks_of(options.page)
+    except ValueError as error:
+        parser.error(str(error))
+    try:
+        _, others = submissions(options.folder)
         if not options.unsafe:
             require_sandbox()
+            if os.geteuid() == 0:
+                print("You mark as root: a hole in the sandbox would cost more.", file=sys.stderr)
+        if others:
+            print(f"Not looked at: {', '.join(others)}", file=sys.stderr)
         marks = grade(
             options.page,
             options.folder,
@@ -39,7 +52,7 @@ def main(arguments=None):
             workers=options.workers,
             unsafe=options.unsafe,
         )
-    except (ValueError, NoSandbox) as error:
+    except (NothingToMark, NoSandbox) as error:
         print(f"Nothing was marked: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -8,10 +8,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from symlib.classroom.answers import Answers, Wrong
+from symlib.classroom.answers import Answers, Stopped, Wrong
 from symlib.classroom.serve import reply_to
 
 PAGES = "symlib.classroom.pages"
+BROKEN = "the check itself failed"  # how such a result begins
+LONGEST_WORDS = 1000  # characters that a student reads about one check
 OWN_SEED = 0  # in a notebook; a teacher marks with another
 
 
@@ -58,11 +60,19 @@ def run_check(name, check, answers, seed):
     try:
         check(answers, random)
     except Wrong as wrong:
-        return Result(name, False, str(wrong))
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-        words = f"the check itself failed ({type(error).__name__}: {error}): tell your teacher."
-        return Result(name, False, words)
+        return Result(name, False, readable(wrong))
+    except Stopped:
+        raise
+    except Exception as error:
+        words = f"{BROKEN} ({type(error).__name__}: {error}): tell your teacher."
+        return Result(name, False, readable(words))
     return Result(name, True, "right")
+
+
+def readable(words):
+    """Return words that every file and screen can hold: a submission may have a part in them."""
+    words = str(words)[:LONGEST_WORDS].encode("utf-8", "backslashreplace").decode()
+    return "".join(c if c.isprintable() or c == " " else " " for c in words)
 
 
 def checker(page, names):

@@ -6,99 +6,158 @@ import html
 import json
 import os
 import re
+import threading
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from tqdm import tqdm
 
-from symlib.classroom.check import PAGES, Result, checks_of
-from symlib.classroom.marking import Mark, file_digest, mark
+from symlib.classroom import sandbox
+from symlib.classroom.check import Result, checks_of, readable
+from symlib.classroom.marking import (
+    Mark,
+    Unreadable,
+    digest_of,
+    mark_bytes,
+    nothing,
+    read_file,
+    unreadable,
+)
+
+
+class NothingToMark(ValueError):
+    """The folder has no submissions, or two of one name."""
+
+
+def submissions(folder):
+    """Return the notebooks of a folder by student, and the names of what else lies there.
+
+    The student is the name of the file. Notes that macOS leaves beside files are passed over.
+    """
+    folder, files, others = Path(folder), {}, []
+    entries = sorted(folder.iterdir()) if folder.is_dir() else []
+    for path in entries:
+        if path.suffix.lower() != ".ipynb" or path.name.startswith("._"):
+            others.append(_name(path.name))
+            continue
+        student = _name(path.name[: -len(".ipynb")])
+        if student in files:
+            raise NothingToMark(f"two files of {folder} have the name {student}: rename one")
+        files[student] = path
+    if not files:
+        raise NothingToMark(f"no notebooks (*.ipynb) in {folder}")
+    return files, others
+
+
+def _name(name):
+    """Return a file's name as text that every file and screen can hold."""
+    return readable(os.fsencode(name).decode("utf-8", "backslashreplace"))
 
 
 def grade(page, folder, output, *, seed, limit=20, workers=None, unsafe=False):
     """Mark every notebook of a folder and write the table and the feedback.
 
     A run that was interrupted goes on where it stopped: each mark is kept beside the table, under
-    the contents of its file, the checks, the seed and the limit.
+    the contents of its file, the checks, the seed and the limit. What was stopped, for taking too
+    long or otherwise, gets another try.
 
     Args:
         page: the number of the exercise page, such as "01".
-        folder: where the submissions lie, one `*.ipynb` file a student; its name is the student's.
+        folder: where the submissions lie, one `.ipynb` file a student.
         output: the table to write, such as `marks.csv`. Feedback lies beside it, in
             `marks-feedback/`, and what an interrupted run keeps in `marks-kept/`.
         seed: what the checks draw depends on it; keep it to yourself.
         limit: seconds for one cell and for one answer.
-        workers: submissions at once; by default one for each core.
+        workers: submissions at once; by default one for each core, as far as memory lasts.
         unsafe: run without the sandbox.
 
     Returns:
         list of (student, Mark), sorted by student.
 
     Raises:
-        ValueError: there is no such page, or no notebook in the folder.
+        NothingToMark: see `submissions`.
     """
-    checks_of(page)
-    folder, output = Path(folder), Path(output)
-    files = {p.stem: p for p in sorted(folder.glob("*.ipynb"))} if folder.is_dir() else {}
-    if not files:
-        raise ValueError(f"no notebooks (*.ipynb) in {folder}")
+    files, _ = submissions(folder)
+    output = Path(output)
     kept = output.with_name(output.stem + "-kept")
     kept.mkdir(parents=True, exist_ok=True)
+    settings = (page, _checks_digest(), seed, limit, unsafe)
     marks = {}
-    with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
-        jobs = {
-            pool.submit(_mark_once, kept, path, page, seed, limit, unsafe): student
-            for student, path in files.items()
-        }
-        try:
-            for job in tqdm(as_completed(jobs), total=len(jobs), desc="Marking", unit="notebook"):
-                marks[jobs[job]] = job.result()
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    sandbox.interrupted.clear()
+    pool = ThreadPoolExecutor(workers or sandbox.most_workers())
+    jobs = {pool.submit(_mark_once, kept, path, settings): name for name, path in files.items()}
+    try:
+        for job in tqdm(as_completed(jobs), total=len(jobs), desc="Marking", unit="notebook"):
+            marks[jobs[job]] = job.result()
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        sandbox.stop_all()
+        raise
+    finally:
+        pool.shutdown()
     marks = sorted(marks.items())
     write_table(marks, output)
     write_feedback(marks, page, output.with_name(output.stem + "-feedback"))
     return marks
 
 
-def _mark_once(kept, path, page, seed, limit, unsafe):
+def _mark_once(kept, path, settings):
     """Return the mark of a file, from an earlier run if nothing changed since."""
-    parts = (file_digest(path), _checks_digest(page), seed, limit, unsafe)
-    name = hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
-    stored = kept / f"{name}.json"
+    page, _, seed, limit, unsafe = settings
     try:
-        data = json.loads(stored.read_text("utf-8"))
-        return Mark(*data[:3], [Result(*result) for result in data[3]])
+        data = read_file(path)
+        name = hashlib.sha256(repr((digest_of(data), settings)).encode()).hexdigest()[:32]
+        stored = kept / f"{name}.json"
+        found = _kept_mark(stored, page)
+        if found is None:
+            found = mark_bytes(data, page, seed, limit, unsafe)
+            if found.final:
+                part = stored.with_suffix(f".{os.getpid()}.{threading.get_ident()}.part")
+                part.write_text(json.dumps(found), "utf-8")
+                part.replace(stored)
+        return found
+    except Unreadable as error:
+        return unreadable(error, page, "")
+    except Exception as error:  # no submission may cost the others their marks
+        words = f"the marker failed ({type(error).__name__}): tell your teacher."
+        status = readable(f"the marker failed: {type(error).__name__}: {error}")
+        return Mark(status, 0.0, "", nothing(page, words))
+
+
+def _kept_mark(stored, page):
+    """Return a mark that was kept, or None if there is none or its writing was interrupted."""
+    try:
+        *rest, results = json.loads(stored.read_text("utf-8"))
+        found = Mark(*rest, [Result(*result) for result in results])
+        return found if [r.name for r in found.results] == list(checks_of(page)) else None
     except (OSError, ValueError, TypeError):
-        pass  # not marked yet, or the writing was interrupted
-    found = mark(path, page, seed, limit, unsafe)
-    part = stored.with_suffix(f".{os.getpid()}.part")
-    part.write_text(json.dumps(found), "utf-8")
-    part.replace(stored)
-    return found
+        return None
 
 
-def _checks_digest(page):
-    source = Path(__file__).parent / PAGES.rpartition(".")[2] / f"page_{page}.py"
-    return hashlib.sha256(source.read_bytes()).hexdigest()
+def _checks_digest():
+    """Return a hash of symlib, whose parts mark and are asked by checks."""
+    package = Path(__file__).resolve().parents[1]
+    state = hashlib.sha256()
+    for path in sorted(package.rglob("*.py")):
+        state.update(path.read_bytes() + b"\0")
+    return state.hexdigest()
 
 
 def write_table(marks, path):
     """Write the table of marks as CSV: a row for each student, a column for each check."""
     names = [result.name for result in marks[0][1].results]
-    digests = [found.digest for _, found in marks]
     header = ["student", "score", "max", "status", "seconds", "sha256", "same_file_as"]
     part = path.with_suffix(".part")
     with part.open("w", newline="", encoding="utf-8-sig") as file:  # a spreadsheet expects the mark
-        table = csv.writer(file)
+        table = csv.writer(file, quoting=csv.QUOTE_ALL)
         table.writerow([*header, *names, "feedback"])
         for student, found in marks:
             same = [s for s, other in marks if other.digest == found.digest and s != student]
-            same = same if digests.count(found.digest) > 1 else []
             wrong = [f"{r.name}: {r.words}" for r in found.results if not r.passed]
             row = [student, found.score, len(names), found.status, found.seconds, found.digest]
-            row += [", ".join(same), *(int(r.passed) for r in found.results), " | ".join(wrong)]
+            row += [", ".join(same) if found.digest else ""]
+            row += [*(int(r.passed) for r in found.results), " | ".join(wrong)]
             table.writerow([plain_cell(cell) for cell in row])
     part.replace(path)
 
@@ -108,12 +167,13 @@ def plain_cell(cell):
     if not isinstance(cell, str):
         return cell
     cell = " ".join(cell.split())
-    return f"'{cell}" if cell[:1] in ("=", "+", "-", "@") else cell
+    return f"'{cell}" if cell[:1] and cell[0] in "=+-@＝＋－＠" else cell
 
 
 def write_feedback(marks, page, folder):
     """Write a page of feedback for each student."""
     folder.mkdir(parents=True, exist_ok=True)
+    names = feedback_names([student for student, _ in marks])
     for student, found in marks:
         rows = "\n".join(
             f"<tr><td>{html.escape(r.name.replace('_', ' '))}</td>"
@@ -127,8 +187,18 @@ def write_feedback(marks, page, folder):
             status="" if found.status == "marked" else f"<p>{html.escape(found.status)}</p>",
             rows=rows,
         )
-        name = re.sub(r"[^\w .,()@+-]", "_", student) or "_"
-        (folder / f"{name}.html").write_text(text, "utf-8")
+        (folder / names[student]).write_text(text, "utf-8")
+
+
+def feedback_names(students):
+    """Return the name of each student's page: no two share it, whatever their names are."""
+    plain = {student: re.sub(r"[^\w .,()@+-]", "_", student)[:100] for student in students}
+    # Some file systems do not tell A from a.
+    used = Counter(name.casefold() for name in plain.values())
+    for student, name in plain.items():
+        if name != student or used[name.casefold()] > 1:
+            plain[student] += "-" + hashlib.sha256(student.encode()).hexdigest()[:8]
+    return {student: f"{name}.html" for student, name in plain.items()}
 
 
 _PAGE = """<!doctype html>

@@ -5,19 +5,21 @@ Whatever is in the file, the result is a `Mark`: a submission cannot stop the ma
 
 import hashlib
 import json
+import os
 import secrets
+import stat
 import time
-from pathlib import Path
 from typing import NamedTuple
 
-from symlib.classroom.answers import Answers
-from symlib.classroom.check import Result, checks_of, run_check
-from symlib.classroom.sandbox import Stopped, Worker
+from symlib.classroom.answers import Answers, Stopped
+from symlib.classroom.check import BROKEN, Result, checks_of, readable, run_check
+from symlib.classroom.sandbox import START, Worker, interrupted
 
 LARGEST_FILE = 20 * 2**20  # bytes; notebooks of this course are far below 1 MiB without outputs
 MOST_CELLS = 500
-START = 60  # seconds until Python and JAX are loaded, on a busy machine
-RESTARTS = 2  # a submission may lose this many cells or answers to loops that nothing else stops
+LONGEST_NOTICE = 4096  # characters of the line before a cell
+CELLS_SHARE, CHECKS_SHARE = 6, 4  # limits that all cells, and then all checks, may take together
+OWN_CHANNEL = "it wrote into the marker's own channel"
 
 
 class Unreadable(ValueError):
@@ -29,7 +31,7 @@ class Mark(NamedTuple):
 
     status: str
     seconds: float
-    digest: str
+    digest: str  # of the file; empty if it could not be read
     results: list[Result]
 
     @property
@@ -37,39 +39,55 @@ class Mark(NamedTuple):
         """Number of checks that hold."""
         return sum(result.passed for result in self.results)
 
+    @property
+    def final(self):
+        """Whether another run would find the same: nothing was stopped, and nothing failed."""
+        return self.status == "marked" or bool(self.digest and self.status.startswith("unreadable"))
 
-def read_cells(path):
-    """Return the sources of a notebook's code cells.
+
+def read_file(path):
+    """Return the bytes of a plain file: no link, which could lead to another student's file.
 
     Raises:
-        Unreadable: the file is no plain file, too large, or no notebook.
+        Unreadable: it is no plain file, it is too large, or the system does not give it.
     """
-    path = Path(path)
-    if path.is_symlink() or not path.is_file():
-        raise Unreadable("it is no plain file")
-    if (size := path.stat().st_size) > LARGEST_FILE:
-        raise Unreadable(f"it has {size / 2**20:.0f} MiB, more than {LARGEST_FILE // 2**20}")
     try:
-        notebook = json.loads(path.read_bytes())
-        cells = [cell for cell in notebook["cells"] if cell.get("cell_type") == "code"]
-        sources = [cell.get("source", "") for cell in cells]
+        # Not waiting: a pipe would be waited for without end.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        with open(descriptor, "rb") as file:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise Unreadable("it is no plain file")
+            data = file.read(LARGEST_FILE + 1)
+    except OSError as error:
+        raise Unreadable(f"it is no plain file that can be opened ({error.strerror})") from None
+    if len(data) > LARGEST_FILE:
+        raise Unreadable(f"it has more than {LARGEST_FILE // 2**20} MiB")
+    return data
+
+
+def read_cells(data):
+    """Return the sources of a notebook's code cells.
+
+    Args:
+        data: the bytes of the file, in the present format of notebooks or in that of 2014.
+
+    Raises:
+        Unreadable: it is no notebook.
+    """
+    try:
+        notebook = json.loads(data)
+        sheets = notebook.get("worksheets", [])
+        cells = notebook["cells"] if not sheets else [c for s in sheets for c in s["cells"]]
+        code = [cell for cell in cells if cell.get("cell_type") == "code"]
+        sources = [cell.get("source", cell.get("input", "")) for cell in code]
         sources = ["".join(s) if isinstance(s, list) else s for s in sources]
-    except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
-        raise Unreadable(f"it is no notebook ({type(error).__name__})") from None
+    except (ValueError, TypeError, AttributeError, KeyError, RecursionError, MemoryError):
+        raise Unreadable("it is no notebook: save it again in Jupyter") from None
     if not all(isinstance(source, str) for source in sources):
         raise Unreadable("it has a cell without text")
     if len(sources) > MOST_CELLS:
         raise Unreadable(f"it has {len(sources)} code cells, more than {MOST_CELLS}")
     return sources
-
-
-def file_digest(path):
-    """Return the SHA-256 of a file's bytes, or of nothing if it cannot be read."""
-    try:
-        with Path(path).open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError:
-        return hashlib.sha256().hexdigest()
 
 
 def mark(path, page, seed, limit, unsafe=False):
@@ -83,47 +101,86 @@ def mark(path, page, seed, limit, unsafe=False):
             much, and the time to start.
         unsafe: run without the sandbox.
     """
-    start = time.monotonic()
-    checks = checks_of(page)
-    digest = file_digest(path)
     try:
-        cells = read_cells(path)
+        data = read_file(path)
     except Unreadable as error:
-        words = f"your file could not be read: {error}."
-        results = [Result(name, False, words) for name in checks]
-        return Mark(f"unreadable: {error}", 0.0, digest, results)
-    results, trouble = _run(cells, checks, seed, limit, unsafe)
+        return unreadable(error, page, "")
+    return mark_bytes(data, page, seed, limit, unsafe)
+
+
+def mark_bytes(data, page, seed, limit, unsafe=False):
+    """Return the `Mark` of the bytes of a file; for the rest see `mark`."""
+    start = time.monotonic()
+    digest = digest_of(data)
+    try:
+        cells = read_cells(data)
+    except Unreadable as error:
+        return unreadable(error, page, digest)
+    results, trouble = _run(cells, checks_of(page), seed, limit, unsafe)
+    trouble += [f"the check {r.name} failed" for r in results if r.words.startswith(BROKEN)]
     status = "; ".join(dict.fromkeys(trouble)) or "marked"
     return Mark(status, round(time.monotonic() - start, 1), digest, results)
 
 
+def digest_of(data):
+    """Return the SHA-256 of a file's bytes."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def unreadable(error, page, digest):
+    """Return the mark of a file that cannot be read."""
+    words = f"your file could not be read: {error}."
+    return Mark(f"unreadable: {error}", 0.0, digest, nothing(page, words))
+
+
+def nothing(page, words):
+    """Return results without a mark."""
+    return [Result(name, False, readable(words)) for name in checks_of(page)]
+
+
 def _run(cells, checks, seed, limit, unsafe):
-    """Return the results in the order of the checks, and what went wrong on the way."""
-    end = time.monotonic() + START + 10 * limit
-    skip, found, trouble = [], {}, []
-    for _ in range(RESTARTS + 1):
-        if time.monotonic() > end or len(found) == len(checks):
-            break
-        session = _Session(cells, skip, limit, unsafe, end)
+    """Return the results in the order of the checks, and what went wrong on the way.
+
+    A process that was killed is started again, without the cells that cost too much: what they
+    would have defined is lost, the marks for the rest are not.
+    """
+    end_of_cells = time.monotonic() + START + CELLS_SHARE * limit
+    end = end_of_cells + START + CHECKS_SHARE * limit
+    found, trouble, lost, slow_names, stops = {}, [], set(), set(), 0
+    while len(found) < len(checks) and time.monotonic() < end and stops < len(checks) + 5:
+        session = _Session(cells, lost, slow_names, limit, unsafe, end)
         with session.worker:
             try:
-                session.run_cells()
+                session.run_cells(end_of_cells)
                 for name, check in checks.items():
                     if name not in found:
                         session.at = name
                         found[name] = run_check(name, check, session.answers, seed)
             except Stopped as stopped:
+                if interrupted.is_set():
+                    raise
+                stops += 1
                 words = _place(session.at, stopped)
                 trouble.append(words)
                 if isinstance(session.at, str):
-                    found[session.at] = Result(session.at, False, f"{words}.")
+                    found[session.at] = Result(session.at, False, readable(f"{words}."))
+                    slow_names.add(session.asked)
+                elif session.at is None:
+                    stops += 2  # it did not start: a second try, and no third
                 else:
-                    skip.append(session.at)
-    words = f"this was not reached: {'; '.join(trouble) or 'the time was over'}."
+                    lost |= session.slow
+                    lost |= {i for i, cell in enumerate(cells) if cell == cells[session.at]}
+                    if stops > 1 or time.monotonic() > end_of_cells:
+                        lost |= set(range(session.at, len(cells)))
+                    # What is left is quick: what was slow is among the lost.
+                    end_of_cells = max(end_of_cells, time.monotonic() + START + 2 * limit)
+    words = readable(f"this was not reached: {'; '.join(trouble) or 'the time was over'}.")
     return [found.get(name, Result(name, False, words)) for name in checks], trouble
 
 
 def _place(at, stopped):
+    if at is None:
+        return f"it did not start: {stopped}"
     where = f"an answer for {at}" if isinstance(at, str) else f"code cell {at + 1}"
     return f"{where} was stopped: {stopped}"
 
@@ -131,30 +188,48 @@ def _place(at, stopped):
 class _Session:
     """One process with the cells of a submission, and where it is: a cell or a check."""
 
-    def __init__(self, cells, skip, limit, unsafe, end):
-        self.worker = Worker({"cells": cells, "skip": skip, "limit": limit}, unsafe)
+    def __init__(self, cells, lost, slow_names, limit, unsafe, end):
+        job = {"cells": cells, "skip": sorted(lost), "limit": limit}
+        self.worker = Worker(job, unsafe)
+        self.count = len(cells)
         # The limit inside the process is kinder: it goes on behind a slow cell.
         self.hard = 2 * limit + 2
         self.end = end
-        self.at = 0
+        self.at = None
+        self.asked = None
+        self.slow = set()  # cells that were cut short: a second run would lose that time again
+        self.slow_names = slow_names  # what took too long once is not asked for again
         self.answers = Answers(self._request)
 
-    def run_cells(self):
+    def run_cells(self, end_of_cells):
         """Follow the process through the cells, until it is ready to answer."""
-        message = self.worker.read(self._seconds(START))
-        while not message.get("ready"):
-            at = message.get("cell")
-            if not isinstance(at, int) or at < self.at:
-                raise Stopped("it wrote into the marker's own channel")
-            self.at = at
-            message = self.worker.read(self._seconds(self.hard))
+        seconds = START
+        while True:
+            message = self.worker.read(self._seconds(seconds), LONGEST_NOTICE)
+            seconds = self.hard
+            if message.get("ready"):
+                return
+            at, slow = message.get("cell"), message.get("slow")
+            if slow is not None and slow == self.at:
+                self.slow.add(self.at)
+            elif type(at) is int and (-1 if self.at is None else self.at) < at < self.count:
+                self.at = at
+            else:
+                raise Stopped(OWN_CHANNEL)
+            if time.monotonic() > end_of_cells:
+                raise Stopped("the cells took too long together")
 
     def _request(self, message):
+        self.asked = message.get("call", message.get("get"))
+        if self.asked in self.slow_names:
+            return {"error": "it took too long before"}
         # The number tells the reply to this request from whatever a submission sent before.
         number = secrets.token_hex(8)
         reply = self.worker.request(message | {"number": number}, self._seconds(self.hard))
         if reply.pop("number", None) != number:
-            raise Stopped("it wrote into the marker's own channel")
+            raise Stopped(OWN_CHANNEL)
+        if reply.pop("slow", False):
+            self.slow_names.add(self.asked)
         return reply
 
     def _seconds(self, most):

@@ -1,8 +1,9 @@
 """A process for one submission: without a network, on read-only files, with limits.
 
-bubblewrap does the separation. A thread watches time, memory and the number of processes, since a
-limit of the kernel on one process does not bound its children, and a busy loop inside XLA hears no
-signal but the last one.
+bubblewrap does the separation. A thread watches time, memory, processes and threads, since a limit
+of the kernel on one process does not bound its children, and a busy loop inside XLA hears no signal
+but the last one. Not bounded is what a submission keeps in anonymous files (memfd), but for their
+number and size: that needs a control group, which an ordinary user cannot make everywhere.
 """
 
 import contextlib
@@ -19,19 +20,23 @@ from pathlib import Path
 
 import psutil
 
+from symlib.classroom.answers import Stopped
+
 MEMORY = 8192  # MiB of address space for each process: JAX reserves far more than it uses
 RESIDENT = 3072  # MiB in use by all processes of a submission together
 PROCESSES = 32  # a submission needs one; libraries may start a few
-LONGEST_LINE = 32 * 2**20  # characters of one reply
+THREADS = 64 + 8 * (os.cpu_count() or 1)  # XLA starts a few for each core
+LONGEST_LINE = 16 * 2**20  # characters of one reply
+MOST_BRACKETS = 100_000  # lists and dictionaries of one reply: each takes far more than its text
+START = 60  # seconds until Python and JAX are loaded, on a busy machine
 POLL = 0.1  # seconds between two looks at a submission
+
+_running = set()  # workers that would outlive an interruption
+interrupted = threading.Event()  # set while an interrupted marking ends
 
 
 class NoSandbox(RuntimeError):
     """bubblewrap is missing or does not work here."""
-
-
-class Stopped(Exception):
-    """The process of a submission was stopped, or ended by itself; the message says why."""
 
 
 def command(unsafe=False):
@@ -44,18 +49,21 @@ def command(unsafe=False):
     if unsafe:
         return worker
     package = Path(__file__).resolve().parents[1]
+    packages = Path(sysconfig.get_paths()["purelib"])
     shown = ["/usr", "/bin", "/lib", "/lib64", "/etc/ld.so.cache", "/etc/alternatives"]
-    shown += [sys.prefix, sys.base_prefix, sysconfig.get_paths()["purelib"]]
+    shown += [sys.prefix, sys.base_prefix, str(packages)]
     shown += [str(Path(sys.executable).resolve().parents[1]), str(package)]
-    options = ["--unshare-all", "--die-with-parent", "--new-session", "--cap-drop", "ALL"]
+    options = ["--unshare-all", "--unshare-user", "--disable-userns", "--die-with-parent"]
+    options += ["--new-session", "--cap-drop", "ALL", "--dev", "/dev", "--proc", "/proc"]
     # --size bounds what a submission can write to the tmpfs that follows it.
-    options += ["--size", str(64 * 2**20), "--tmpfs", "/tmp", "--dev", "/dev", "--proc", "/proc"]
-    options += ["--size", str(64 * 2**20), "--tmpfs", "/dev/shm"]
+    for place in ("/tmp", "/dev/shm"):
+        options += ["--size", str(64 * 2**20), "--tmpfs", place]
     for path in dict.fromkeys(shown):
         options += ["--ro-bind-try", path, path]
-    options += ["--tmpfs", str(package / "classroom" / "pages")]
-    options += ["--remount-ro", str(package / "classroom" / "pages"), "--remount-ro", "/"]
-    options += ["--chdir", "/tmp", "--clearenv"]
+    hidden = {package / "classroom" / "pages", packages / "symlib" / "classroom" / "pages"}
+    for place in filter(Path.is_dir, hidden):
+        options += ["--tmpfs", str(place), "--remount-ro", str(place)]
+    options += ["--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/tmp", "--clearenv"]
     for name, value in _environment().items():
         options += ["--setenv", name, value]
     return ["bwrap", *options, *worker]
@@ -71,14 +79,18 @@ def _environment():
         "MPLBACKEND": "agg",
         "JAX_PLATFORMS": "cpu",
         "LANG": "C.UTF-8",
+        # Both reserve address space for each core, which has a limit.
+        "MALLOC_ARENA_MAX": "2",
+        "OPENBLAS_NUM_THREADS": "1",
     }
 
 
 def require_sandbox():
-    """Raise NoSandbox, with what to do, unless a program can be run in the sandbox."""
+    """Raise NoSandbox, with what to do, unless a worker starts in the sandbox."""
     advice = (
-        "submissions are not run without it. Install it (apt-get install bubblewrap), or mark "
-        "with --unsafe if you trust every submission as you trust your own code."
+        "submissions are not run without it. Install bubblewrap 0.8 or later (apt-get install "
+        "bubblewrap), and let it make user namespaces where the system forbids that, as Ubuntu "
+        "24.04 does. --unsafe marks without it: only for notebooks that you trust as your own code."
     )
     if shutil.which("bwrap") is None:
         raise NoSandbox(f"bubblewrap (the program bwrap) is missing, and {advice}")
@@ -86,6 +98,24 @@ def require_sandbox():
     probe = subprocess.run([*start, "/bin/true"], capture_output=True, text=True, check=False)
     if probe.returncode:
         raise NoSandbox(f"bubblewrap does not work here ({probe.stderr.strip()}), and {advice}")
+    with Worker({"cells": [], "skip": [], "limit": START}) as worker:
+        try:
+            worker.read(START)
+        except Stopped as stopped:
+            raise NoSandbox(f"Python does not start in the sandbox: {stopped}") from None
+
+
+def most_workers():
+    """Return how many submissions may run at once: one for each core, as far as memory lasts."""
+    fitting = psutil.virtual_memory().available // (RESIDENT * 2**20)
+    return max(1, min(os.cpu_count() or 1, fitting))
+
+
+def stop_all():
+    """Stop every running submission, and let no stopped one be tried again."""
+    interrupted.set()
+    for worker in list(_running):
+        worker.stop("the marking was interrupted")
 
 
 class Worker:
@@ -97,30 +127,34 @@ class Worker:
     """
 
     def __init__(self, job, unsafe=False):
-        self._deadline = None
+        self._deadline = time.monotonic() + START
         self._reason = None
         self._ended = threading.Event()
-        environment = os.environ | _environment() if unsafe else os.environ
+        # bubblewrap itself keeps the environment that it was started in, where a submission
+        # could read it.
+        empty = {"PATH": os.environ.get("PATH", os.defpath)}
         self._process = subprocess.Popen(
             command(unsafe),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env=environment,
+            env=os.environ | _environment() if unsafe else empty,
             start_new_session=True,
         )
+        _running.add(self)
         self._watcher = threading.Thread(target=self._watch, daemon=True)
         self._watcher.start()
-        self._send(job | {"memory": MEMORY})
+        self._send(job | {"memory": MEMORY, "longest": LONGEST_LINE - 1000})
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
-        self._kill("done")
+        self.stop("done")
         self._ended.set()
         self._process.wait()
         self._watcher.join()
+        _running.discard(self)
         for stream in (self._process.stdin, self._process.stdout):
             with contextlib.suppress(OSError):  # what was not sent has no reader any more
                 stream.close()
@@ -131,59 +165,60 @@ class Worker:
         self._send(message)
         return self.read(seconds)
 
-    def read(self, seconds):
+    def read(self, seconds, longest=LONGEST_LINE):
         """Return the next message, a dictionary, or raise Stopped after some seconds."""
         self._deadline = time.monotonic() + seconds
-        line = self._process.stdout.readline(LONGEST_LINE)
+        line = self._process.stdout.readline(longest)
         self._deadline = None
         if self._reason or not line:
             raise Stopped(self._reason or "its process ended")
-        try:
-            message = json.loads(line)
-        except (ValueError, RecursionError):
-            message = None
+        message = None
+        if line.count(b"[") + line.count(b"{") <= MOST_BRACKETS:
+            with contextlib.suppress(ValueError, RecursionError):
+                message = json.loads(line)
         if not isinstance(message, dict):
-            self._kill("it wrote into the marker's own channel")
+            self.stop("it wrote into the marker's own channel")
             raise Stopped(self._reason)
         return message
 
+    def stop(self, reason):
+        """End the process and all that it started; the first reason is kept."""
+        self._reason = self._reason or reason
+        # Killing bubblewrap ends its name space of processes, so nothing survives.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+
     def _send(self, message):
-        try:
+        with contextlib.suppress(OSError):  # the process is gone: the next read says so
             self._process.stdin.write(json.dumps(message).encode() + b"\n")
             self._process.stdin.flush()
-        except OSError:
-            pass  # the process is gone: the next read says so
-
-    def _kill(self, reason):
-        self._reason = self._reason or reason
-        try:
-            # Killing bubblewrap ends its name space of processes, so nothing survives.
-            os.killpg(self._process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
 
     def _watch(self):
         while not self._ended.wait(POLL):
-            deadline = self._deadline
-            if deadline is not None and time.monotonic() > deadline:
-                self._kill("it took too long")
-            family = _family(self._process.pid)
-            if len(family) > PROCESSES:
-                self._kill(f"it started more than {PROCESSES} processes")
-            if sum(map(_resident, family)) > RESIDENT * 2**20:
-                self._kill(f"it used more than {RESIDENT} MiB of memory")
+            try:
+                reason = self._excess()
+            except Exception as error:  # without a watcher there would be no limits
+                reason = f"the marker lost sight of it ({type(error).__name__})"
+            if reason:
+                self.stop(reason)
 
-
-def _family(pid):
-    try:
-        process = psutil.Process(pid)
-        return [process, *process.children(recursive=True)]
-    except psutil.Error:
-        return []
-
-
-def _resident(process):
-    try:
-        return process.memory_info().rss
-    except psutil.Error:
-        return 0
+    def _excess(self):
+        """Return which limit is exceeded, or None."""
+        deadline = self._deadline
+        if deadline is not None and time.monotonic() > deadline:
+            return "it took too long"
+        processes = threads = resident = 0
+        with contextlib.suppress(psutil.NoSuchProcess):
+            main = psutil.Process(self._process.pid)
+            for process in (main, *main.children(recursive=True)):
+                with contextlib.suppress(psutil.Error):
+                    processes += 1
+                    resident += process.memory_info().rss
+                    threads += process.num_threads()
+        if processes > PROCESSES:
+            return f"it started more than {PROCESSES} processes"
+        if threads > THREADS:
+            return f"it started more than {THREADS} threads"
+        if resident > RESIDENT * 2**20:
+            return f"it used more than {RESIDENT} MiB of memory"
+        return None
