@@ -112,9 +112,10 @@ def test_every_notebook_is_what_its_source_says():
 
 
 STORED = [notebooks.notebook_path(source) for source in notebooks.sources()]
+STORED += [notebooks.blank_path(s) for s in notebooks.sources() if notebooks.is_exercise(s)]
 
 
-@pytest.mark.parametrize("path", STORED, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", STORED, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_stored_notebooks_are_executed_small_and_clean(path):
     notebook = nbformat.read(path, as_version=4)
     nbformat.validate(notebook)

@@ -258,16 +258,13 @@ def differences(root=ROOT):
             problems.append(f"{name} differs from {source.relative_to(root)}")
     blanks = {blank_path(s, root): s for s in expected.values() if is_exercise(s)}
     for path, source in blanks.items():
-        if not path.exists() or path.read_text("utf-8") != _blank_text(source, root):
+        wanted = _outline(blank(convert(source, root)))
+        if not path.exists() or _outline(nbformat.read(path, as_version=4)) != wanted:
             name = source.relative_to(root)
             problems.append(f"{path.relative_to(root)} is not {name} without its solutions")
     for path in _strays(root, expected | blanks):
         problems.append(f"{path.relative_to(root)} has no source in book/")
     return problems
-
-
-def _blank_text(source, root):
-    return nbformat.writes(blank(convert(source, root))) + "\n"
 
 
 def _strays(root, expected):
@@ -298,14 +295,14 @@ def main(prefixes=()):
     for path in _strays(ROOT, paths | blanks):
         path.unlink()
         print(f"removed {path.relative_to(ROOT)}: it has no source in book/")
-    for path, source in blanks.items():
-        _write(path, _blank_text(source, ROOT))
-    names = {
-        str(path.relative_to(folder).with_suffix("")): source
-        for path, source in paths.items()
+    wanted = {
+        str(path.relative_to(folder).with_suffix("")): (
+            blank(convert(source)) if path in blanks else convert(source)
+        )
+        for path, source in (paths | blanks).items()
         if not prefixes or path.name.startswith(tuple(prefixes))
     }
-    executed = execute({name: convert(source) for name, source in names.items()})
+    executed = execute(wanted)
     for name, notebook in executed.items():
         _write(folder / f"{name}.ipynb", nbformat.writes(clean(notebook)) + "\n")
     print(f"{len(executed)} notebooks are up to date.")
