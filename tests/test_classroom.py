@@ -131,6 +131,17 @@ def test_a_missing_or_misshapen_answer_is_described(ask, words):
     assert words in str(wrong.value)
 
 
+def test_a_function_may_write_into_its_arguments():
+    def double(array):
+        array[0] *= 2
+        return array
+
+    given = np.ones(2)
+    found = answers(double=double, jax=lambda x: x.at[0].multiply(2))
+    assert found.call("double", given).tolist() == [2, 1] and given.tolist() == [1, 1]
+    assert found.call("jax", given).tolist() == [2, 1]
+
+
 def test_a_broken_check_says_so_and_costs_nothing_else():
     result = run_check("q1_x", lambda answers, random: [][0], answers(), 0)
     assert not result.passed and "the check itself failed (IndexError" in result.words

@@ -262,6 +262,8 @@ def visit(browser, url):
     from axe_playwright_python.sync_playwright import Axe
 
     def problems(**options):
+        # Describing what is right, too, doubles the time.
+        options["resultTypes"] = ["violations"]
         found = Axe().run(tab, options=options).response["violations"]
         return [
             (v["id"], [n["html"][:200] for n in v["nodes"][:3]])
@@ -293,6 +295,24 @@ def visit(browser, url):
 @pytest.mark.parametrize("name", pages()[: len(pages()) // 2])
 def test_pages_are_accessible_in_light_and_dark_and_fit_a_phone(browser, address, name):
     visit(browser, address + name)
+
+
+@pytest.mark.parametrize(
+    ("style", "found"),
+    [
+        ("p { color: #bbb }", "color-contrast"),
+        ("[data-theme=dark] body { background: #444 }", "color-contrast"),
+        ("p { width: 600px }", "pixels wide"),
+    ],
+    ids=["light", "dark", "phone"],
+)
+def test_a_visit_notices_what_is_wrong(browser, tmp_path, style, found):
+    text = '<!doctype html><html lang="en" data-theme="light"><head><title>A page</title>'
+    text += f"<style>{style}</style></head><body><main><p>Some words.</p></main></body></html>"
+    path = tmp_path / "page.html"
+    path.write_text(text, "utf-8")
+    with pytest.raises(AssertionError, match=found):
+        visit(browser, path.as_uri())
 
 
 def test_a_page_takes_the_colours_of_the_system(browser, address):

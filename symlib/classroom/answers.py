@@ -205,8 +205,10 @@ def describe(value):
         return f"an array of shape {value.shape}"
     if isinstance(value, Opaque):
         return f"an object of type {value.type}"
-    if isinstance(value, (list, dict)):
-        return f"a {type(value).__name__} of {len(value)} entries"
+    if isinstance(value, list):  # as tuples come, too
+        return f"a list or tuple of {len(value)} entries"
+    if isinstance(value, dict):
+        return f"a dictionary of {len(value)} entries"
     return f"of type {type(value).__name__}"
 
 

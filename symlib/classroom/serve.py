@@ -25,14 +25,23 @@ def reply_to(request, namespace):
         if not callable(value):
             return {"error": f"it is no function, but of type {type(value).__name__}"}
         try:
-            arguments = [_as_jax(decode(a, _special)) for a in request["arguments"]]
-            value = value(*arguments)
+            value = _call(value, [decode(a, _special) for a in request["arguments"]])
         except Exception as error:
             return {"error": traceback.format_exception_only(error)[-1].strip()}
     try:
         return {"value": encode(value)}
     except Exception as error:
         return {"error": f"the value could not be read: {type(error).__name__}"}
+
+
+def _call(function, arguments):
+    try:
+        return function(*(_as_jax(argument) for argument in arguments))
+    except TypeError as error:
+        if "immutable" not in str(error):
+            raise
+        # It writes into its arguments, as one may with NumPy's arrays.
+        return function(*arguments)
 
 
 def _special(argument):

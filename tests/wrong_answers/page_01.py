@@ -15,6 +15,7 @@ WRONG = {
     "q1_stabiliser": [
         ("stabiliser_size = 6", "The two twos can change places"),
         ("stabiliser_size = 2", "The three ones can change places"),
+        ("stabiliser_size = 10", "10 is the size of the orbit"),
         ("stabiliser_size = 5", "it is 5: the orders"),
         ("stabiliser_size = 120", "equal entries"),
         ("stabiliser_size = jnp.arange(12)", "has to be one number"),
@@ -22,7 +23,8 @@ WRONG = {
     ],
     "q1_orbit": [
         ("orbit_size = 120", "many of them lead to the same point"),
-        ("orbit_size = 12", "times that of the stabiliser"),
+        ("orbit_size = 12", "leave z where it is"),
+        ("orbit_size = 20", "times that of the stabiliser"),
     ],
     "q1_arrangements": [
         ("arrangements = 720", "treats the twins as different"),
@@ -38,7 +40,8 @@ WRONG = {
         ),
         ("def flip_second(theta):\n    return theta.at[5].multiply(-1)", "only the outgoing"),
         ("def flip_second(theta):\n    return theta.at[3:5].multiply(-1)", "all three numbers"),
-        ("def flip_second(theta):\n    theta[3:] *= -1\n    return theta", "stopped with an error"),
+        ("def flip_second(t):\n    return theta.at[3:].multiply(-1)", "not its argument"),
+        ("def flip_second(theta):\n    return -theta['w']", "stopped with an error"),
         ("def flip_second(theta):\n    return theta.reshape(2, 3)", "has to have shape (6,)"),
         ("flip_second = 3", "it is no function"),
     ],
@@ -70,5 +73,6 @@ WRONG = {
         ("def forgot(unit):\n    return unit * jnp.array([2, 1, 1])", "exactly one of"),
         ("def forgot(unit):\n    return unit * jnp.array([2, 1, 3])", "have to move as in"),
         ("def forgot(unit):\n    return unit * jnp.array([-2, -2, 1])", "changed its sign"),
+        ("def forgot(unit):\n    return unit * jnp.array([2, 2, 0])", "stays as it is"),
     ],
 }

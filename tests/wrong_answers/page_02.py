@@ -17,20 +17,18 @@ def damped_sweep(state, r, omega):
 """
 
 
-def count(start="np.ones(4)", until="1e-10", omega="omega", of="new - state"):
-    return f"""
+def count(
+    enough="np.abs(new - state).max() <= 1e-10", start="np.ones(4)", omega="omega", most=9999
+):
+    return f"""{damped(*RIGHT)}
 def sweeps_needed(r, omega):
     state, omega = {start}, {omega}
-    for count in range(1, 10_000):
-        m_u, s_u, m_v, s_v = state
-        s_u = (1 - omega) * s_u + omega / (1 + m_v**2 + s_v)
-        m_u = (1 - omega) * m_u + omega * s_u * r * m_v
-        s_v = (1 - omega) * s_v + omega / (1 + m_u**2 + s_u)
-        m_v = (1 - omega) * m_v + omega * s_v * r * m_u
-        new = np.array([m_u, s_u, m_v, s_v])
-        if np.abs({of}).max() <= {until}:
-            return count
+    for count in range(1, {most}):
+        new = damped_sweep(state, r, omega)
+        if {enough}:
+            break
         state = new
+    return count
 """
 
 
@@ -116,6 +114,7 @@ WRONG = {
             "all updates read the old state",
         ),
         (damped("1 / (1 + m_v**2 + s_v)", *RIGHT[1:]), "the first of the four"),
+        (damped(*RIGHT).replace("[m_u, s_u, m_v, s_v]", "[m_u, m_v, s_u, s_v]"), "the order"),
         (damped(RIGHT[0], "s_u * r * m_v", *RIGHT[2:]), "look at the update of m_u"),
         (damped(*RIGHT[:2], RIGHT[2].replace("m_u**2", "m_v**2"), RIGHT[3]), "update of s_v read"),
         (damped(*RIGHT[:3], RIGHT[3].replace("r", "1")), "update of m_v read"),
@@ -123,8 +122,16 @@ WRONG = {
     "q2_count": [
         (count(omega="1.0"), "is omega used"),
         (count(omega="1.5 - omega"), "be the faster one"),
-        (count(until="1e-5"), "few. Is the bound"),
+        (count("np.abs(new - state).max() <= 1e-5"), "Is the bound 1e-10"),
+        (count(most=150), "go on long enough"),
+        (count("np.abs(new - state)[[0, 2]].max() <= 1e-10"), "hold for all four numbers"),
+        (count("np.abs(new - state).sum() <= 1e-11"), "the largest change of one sweep"),
         (count(start="np.array([1e-6, 1, 1e-6, 1])"), "Do all four numbers start at 1"),
+        (
+            count() + "\ndef damped_sweep(state, r, omega):\n"
+            "    return (1 - omega) * state + omega * sweep(state, r)",
+            "Mend that first",
+        ),
         ("def sweeps_needed(r, omega):\n    return np.arange(3)", "has to be one number"),
     ],
     "q2_factor": [
@@ -171,10 +178,12 @@ WRONG = {
         ("reversed_prediction = 1.0", "as a sum"),
     ],
     "q4_own": [
-        (own("scalar_mean_field(r).predictive_mean"), "predicts zero"),
         (own("-0.3 * r"), "the sign is wrong"),
         (own("scalar_exact(r).predictive_mean"), "this is the exact answer"),
+        (own("scalar_map(r)"), "at r = 0.10 it predicts zero"),
         (own("r"), "no shrinkage"),
-        (own("0.9 * r"), "farther from Bayes"),
+        (own("0.06"), "at r = 0.10 it predicts 0.060."),
+        (own("0.9 * r"), "at r = 0.10 it predicts 0.090."),
+        (own("r - 0.08"), "at r = 0.80 it predicts 0.720."),
     ],
 }

@@ -32,7 +32,16 @@ def log_joint(z):
 key = jax.random.key(2)
 draws = jax.vmap(four.sample)(jax.random.split(key, 2000))
 """
-MISSED = "def correlated_prediction(r):\n    "
+MISSED = bound() + "\ndef correlated_prediction(r):\n    "
+BEST = (
+    MISSED
+    + """low, high = 0.0, 1.0
+    for _ in range(50):
+        k = (low + high) / 2
+        s = (-1 + (1 + 4 / (1 - k**2)) ** 0.5) / 2
+        low, high = (k, high) if 2 * k * s + k * (1 + s) < r else (low, k)
+    return """
+)
 
 WRONG = {
     "q1_first_order": [
@@ -64,6 +73,7 @@ WRONG = {
         (function("tail(a)", "jnp.exp(-a / 2) / jnp.sqrt(2 * jnp.pi * a)"), "the factor pi"),
         (function("tail(a)", "jnp.exp(-a / 2) / jnp.sqrt(a)"), "a constant factor is not"),
         (function("tail(a)", "jnp.exp(-a / 2)"), "the decay with a"),
+        (function("tail(a)", "0.0 * a"), "is positive, and this is not"),
         ("def tail(a):\n    jnp.exp(-a / 2)", "is a `return` missing"),
     ],
     "q2_evidence": [
@@ -79,6 +89,7 @@ WRONG = {
     ],
     "q2_bounds": [
         ("bounds = jnp.array([-32.25, -32.58])", "come second"),
+        ("bounds = jnp.array([0.37, 0.03])", "Are these the gaps"),
         ("bounds = jnp.array([-32.58, -31.89])", "is above the log evidence"),
         ("bounds = jnp.array([-32.3, -32.25])", "is too large"),
         ("bounds = jnp.array([-32.8, -32.25])", "More steps"),
@@ -152,29 +163,12 @@ WRONG = {
         (MISSED + "return 0.0", "is no product of means"),
         (MISSED + "return -0.2 * r", "the same sign more often"),
         (MISSED + "return r", "over both s and c"),
+        (BEST + "k", "this is the correlation"),
+        (BEST + "s", "this is the variance"),
+        (MISSED + "return scalar_exact(r).predictive_mean", "this is Bayes' answer"),
         (
-            """
-def correlated_prediction(r):
-    low, high = 0.0, 1.0
-    for _ in range(50):
-        k = (low + high) / 2
-        s = (-1 + (1 + 4 / (1 - k**2)) ** 0.5) / 2
-        low, high = (k, high) if 2 * k * s + k * (1 + s) < r else (low, k)
-    return k
-""",
-            "this is the correlation",
-        ),
-        (
-            """
-def correlated_prediction(r):
-    low, high = 0.0, 1.0
-    for _ in range(50):
-        k = (low + high) / 2
-        s = (-1 + (1 + 4 / (1 - k**2)) ** 0.5) / 2
-        low, high = (k, high) if 2 * k * s + k * (1 + s) < r else (low, k)
-    return s
-""",
-            "this is the variance",
+            bound(square="s**2 + c**2") + "\ndef correlated_prediction(r):\n    return 0.3 * r",
+            "Mend that first",
         ),
     ],
 }

@@ -46,7 +46,8 @@ WRONG = {
     "q1_critical": [
         ("critical_gamma = 0.3", "is not gamma"),
         ("critical_gamma = -0.15", "Which curvature is the smaller one"),
-        ("critical_gamma = 0.6", "When is the smaller curvature"),
+        ("critical_gamma = 0.6", "not gamma / 2"),
+        ("critical_gamma = 0", "When is the smaller curvature"),
     ],
     "q2_push": [
         (push("2 * gamma * norm(gap) / 2**0.5"), "neither anchor nor decay"),

@@ -64,6 +64,8 @@ WRONG = {
     "q2_going_on": [
         (table(going=(83, 12, 15, 9, 11)), "Is it trained on each task"),
         (table(going=(83, 75, 70, 82, 74)), "from where the task before has left it"),
+        (table(going=(83, 91, 94, 95, 95), fresh=(83, 77, 74, 77, 77)), "its own order"),
+        (table(going=(82, 90, 77, 7, 9), fresh=(82, 71, 76, 79, 83)), "Is this one seed"),
     ],
     "q3_growth": [
         (growth("s * layers"), "Do their factors add up"),
@@ -74,7 +76,9 @@ WRONG = {
     ],
     "q3_usual_anchor": [
         (lost((87, 73, 10, 9), (94, 93, 10, 9)), "belongs in the first row"),
-        (lost((60, 50, 10, 9), (50, 40, 10, 9)), "drawn with this scale"),
+        (lost((94, 93, 10, 9), (94, 93, 10, 9)), "both rows are equal"),
+        (lost((94, 94, 94, 94), (88, 88, 88, 88)), "hardly changes with s"),
+        (lost((60, 50, 10, 9), (50, 40, 10, 9)), "one number for each seed"),
         ("lost = np.zeros((4, 2))", "has to have shape (2, 4)"),
     ],
     "q3_which_suffers": [
@@ -82,7 +86,7 @@ WRONG = {
         (lost(large=(87, 84, 10, 9)), "Is its gamma 0.03"),
     ],
     "q3_too_large": [
-        (lost((94, 93, 92, 91), (87, 86, 85, 84)), "Is it the anchor that has this scale"),
+        (lost((94, 93, 92, 91), (87, 76, 75, 74)), "Is it the anchor that has this scale"),
         ("lost = None", "has no value yet"),
     ],
     "q4_nothing_built": [
@@ -95,7 +99,7 @@ WRONG = {
         (learned("0.0"), "is it zero always"),
         (
             learned("jnp.linalg.matrix_rank(W - A)"),
-            "a number of directions that forgets their size",
+            "count directions and forget their size",
         ),
     ],
 }

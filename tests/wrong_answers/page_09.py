@@ -112,7 +112,9 @@ WRONG = {
         (laplace("-jnp.log(1 - u)"), "for exponential latents"),
         (laplace("back[::-1]"), "have changed places"),
         (laplace("back", turn=-30.0), "turns the other way"),
+        (laplace("back", turn="jnp.pi / 6"), "takes degrees"),
         (laplace("jnp.abs(back)"), "a sign is wrong"),
+        (laplace("back - 0.01 * jnp.sign(back)"), "goes to"),
         (laplace("1.2 * back"), "then the inverse of F"),
         (laplace("back", u="jnp.exp(z) - 1"), "contains NaN"),
     ],
@@ -177,6 +179,12 @@ WRONG = {
         (rule("block or value", "range(size)"), "and each coordinate with itself"),
         (rule("block or value", "range(i + 1)"), "is no pair"),
         (rule("not (block or value)"), "that are not free"),
+        (
+            rule("block") + "\n_pairs = free_directions\n"
+            "free_directions = lambda e, b: _pairs(e, b) + len(e) - len(set(e))",
+            "how many pairs do four",
+        ),
+        (rule("block or value", "range(min(i, 2))"), "right for three latents"),
         (rule("True"), "leave the gap at zero"),
         ("def free_directions(eigenvalues, blocks):\n    len(blocks)", "is a `return` missing"),
     ],

@@ -9,6 +9,7 @@ def q1_stabiliser(answers, random):
     size = answers.number("stabiliser_size")
     require(size != 6, "6 counts the orders of the ones. The two twos can change places, too.")
     require(size != 2, "2 counts the orders of the twos. The three ones can change places, too.")
+    require(size != 10, "10 is the size of the orbit. Have the two changed places?")
     require(
         size not in (5, 8),
         f"it is {size:g}: the orders of the ones and those of the twos combine freely. "
@@ -20,6 +21,7 @@ def q1_stabiliser(answers, random):
 def q1_orbit(answers, random):
     size = answers.number("orbit_size")
     require(size != 120, "120 permutations act, but many of them lead to the same point.")
+    require(size != 12, "12 elements leave z where it is. Have the two changed places?")
     require(
         size == 10,
         f"it is {size:g}. The size of the orbit times that of the stabiliser is 5!, the size of "
@@ -39,6 +41,8 @@ def q2_flip(answers, random):
     for _ in range(3):
         theta = random.normal(size=6)
         moved = answers.called_array("flip_second", (6,), theta)
+        own = np.asarray(answers.value("theta")) * [1, 1, 1, -1, -1, -1]
+        require(not np.allclose(moved, own), "this flips the notebook's `theta`, not its argument.")
         first_stays = np.allclose(moved[:3], theta[:3])
         signs = [np.isclose(moved[3:], sign * theta[3:]) for sign in (1, -1)]
         require(not (first_stays and signs[0].all()), "the vector comes back as it went in.")
@@ -118,6 +122,7 @@ def q3_forgotten(answers, random):
         unit = random.normal(size=3)
         moved = answers.called_array("forgot", (3,), unit)
         ratio = moved / unit
+        require((ratio != 0).all(), "a number has become zero. Forgotten, it stays as it is.")
         require((ratio > 0).all(), "a number has changed its sign: s is positive.")
         stays = np.isclose(ratio, 1)
         require(not stays.all(), "nothing has changed: scale two of the three numbers.")

@@ -135,6 +135,10 @@ def q2_damped(answers, random):
                 "be damped, before the next one reads it.",
             ),
             (
+                _sweep(state, r, omega)[[0, 2, 1, 3]],
+                "the order: a state is (m_u, s_u, m_v, s_v).",
+            ),
+            (
                 _at_once(state, r, omega),
                 "all updates read the old state. Each should read what those before it wrote.",
             ),
@@ -154,18 +158,37 @@ def _count(r, omega):
 
 def q2_count(answers, random):
     r = random.uniform(2.2, 3.5)
-    found = {omega: answers.called_number("sweeps_needed", r, omega) for omega in (1.0, 0.5)}
-    require(found[1.0] != found[0.5], "the same count with and without damping: is omega used?")
-    require(found[1.0] < found[0.5], "a damped run makes smaller steps: can it be the faster one?")
-    for omega, count in found.items():
+    cases = {
+        (r, 1.0): "Is the bound 1e-10?",
+        (r, 0.5): "Is the bound 1e-10?",
+        (r, 0.2): "Do you go on long enough?",
+        # Here the variances are the last to come to rest, above the means.
+        (0.3, 1.0): "Does the bound hold for all four numbers?",
+    }
+    found = {case: answers.called_number("sweeps_needed", *case) for case in cases}
+    undamped, damped = found[r, 1.0], found[r, 0.5]
+    require(undamped != damped, "the same count with and without damping: is omega used?")
+    require(undamped < damped, "a damped run makes smaller steps: can it be the faster one?")
+    for case, count in found.items():
         # One more or less is a matter of counting the last sweep.
-        little = f"at r = {r:.2f}, omega = {omega} it is {count:g}, too"
-        right = _count(r, omega)
+        right = _count(*case)
         require(
-            count >= right - 1,
-            f"{little} few. Is the bound 1e-10, and does it hold for all four numbers?",
+            abs(count - right) <= 1 or _damped_sweep_is_right(answers),
+            "it counts the sweeps of `damped_sweep`, which is not right yet. Mend that first.",
         )
-        require(count <= right + 1, f"{little} many. Do all four numbers start at 1?")
+        little = f"at r = {case[0]:.2f}, omega = {case[1]} it is {count:g}, too"
+        require(count >= right - 1, f"{little} few. {cases[case]}")
+        require(
+            count <= right + 1,
+            f"{little} many. Do all four numbers start at 1, and is the largest change of one "
+            "sweep compared with the bound?",
+        )
+
+
+def _damped_sweep_is_right(answers):
+    state = np.array([1.0, 0.6, -0.5, 0.8])
+    found = answers.called_array("damped_sweep", (4,), state, 2.5, 0.3)
+    return np.allclose(found, _sweep(state, 2.5, 0.3), atol=1e-4)
 
 
 def q2_factor(answers, random):
@@ -213,7 +236,11 @@ def q3_split(answers, random):
     )
     require(split > 0, "up to this r both runs should end at the same place.")
     require(split > 1.98, f"it is {split:g}: too early. Have both runs come to rest?")
-    require(split < 2.0, f"it is {split:g}: too late. Does the other run start at negative means?")
+    require(
+        split < 2.0,
+        f"it is {split:g}: too late. Does the other run start at (-2, -2)? From small negative "
+        "means delta pulls it to the other side.",
+    )
 
 
 def _shifted(delta):
@@ -267,17 +294,19 @@ def q4_reversed(answers, random):
 
 
 def q4_own(answers, random):
-    for r in random.uniform(0.5, 1.5, 2):
+    # MAP predicts zero at 0.8, and a constant that suits larger r is far off at 0.1.
+    for r in (0.1, 0.8, *random.uniform(0.5, 1.5, 2)):
         own = answers.called_number("own_prediction", r)
         bayes = float(scalar_exact(r).predictive_mean)
         require(abs(own) > 1e-6, f"at r = {r:.2f} it predicts zero, as mean field does.")
         require(own > 0, f"at r = {r:.2f} it predicts {own:.3f}: the sign is wrong.")
         require(
-            abs(own - bayes) > 1e-5,
+            abs(own - bayes) > 1e-5 * bayes,
             "this is the exact answer. An approximation is asked for, one that costs less.",
         )
         require(own < r, f"at r = {r:.2f} it predicts {own:.3f}: no shrinkage, but Bayes shrinks.")
         require(
-            abs(own - bayes) < bayes,
-            f"at r = {r:.2f} it predicts {own:.3f}: farther from Bayes than mean field's zero.",
+            abs(own - bayes) < 0.9 * bayes,
+            f"at r = {r:.2f} it predicts {own:.3f}. Bayes predicts {bayes:.3f}: mean field's zero "
+            "is hardly worse.",
         )

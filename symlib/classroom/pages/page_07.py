@@ -62,7 +62,8 @@ def q1_end(answers, random):
 def q1_critical(answers, random):
     gamma = answers.number("critical_gamma")
     require(abs(gamma - 0.3) > 1e-3, "the second derivative of gamma |phi|^2 is not gamma.")
-    require(gamma > 0, "a negative decay pushes out itself. Which curvature is the smaller one?")
+    require(gamma >= 0, "a negative decay pushes out itself. Which curvature is the smaller one?")
+    require(abs(gamma - 0.6) > 1e-3, "2 gamma is added to each curvature, not gamma / 2.")
     require(
         abs(gamma - 0.15) < 1e-3,
         f"it is {gamma:g}. When is the smaller curvature of the sum zero?",

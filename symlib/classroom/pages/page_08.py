@@ -35,7 +35,7 @@ def q1_unit_variance(answers, random):
 
 
 def _near(value, right):
-    return np.abs(np.asarray(value) / right - 1).max() < 0.03  # tr C is "about" 4.7
+    return np.abs(np.asarray(value) / right - 1).max() < 0.06  # tr C is "about" 4.7, two digits
 
 
 def q1_mean_eigenvalues(answers, random):
@@ -106,6 +106,12 @@ def q2_restart(answers, random):
 
 def q2_going_on(answers, random):
     table = _percent(answers, "accuracies", (5, 2))
+    # It loses from the fourth task on, and has about half of the test images right.
+    require(
+        table[-1, 0] < table[-1, 1] + 5 and table[2, 0] < table[2, 1] + 12,
+        "the network that goes on only gains. Has each task its own order, the same for all five "
+        "seeds? See how `same` is made.",
+    )
     require(
         table[1, 0] > 50,
         f"it has {table[1, 0]:.0f} percent in the second task. Is it trained on each task, and "
@@ -115,6 +121,11 @@ def q2_going_on(answers, random):
         table[-1, 0] < table[-1, 1] - 15,
         f"in the last task it has {table[-1, 0]:.0f} percent, and the fresh one "
         f"{table[-1, 1]:.0f}. Does it go on from where the task before has left it?",
+    )
+    require(
+        table[-2:, 0].min() > 20,
+        f"in a late task it has {table[-2:, 0].min():.0f} percent, a guess. Is this one seed? The "
+        "mean over the five is asked for.",
     )
 
 
@@ -142,6 +153,11 @@ def q3_growth(answers, random):
 
 def q3_usual_anchor(answers, random):
     table = _percent(answers, "lost", (2, 4))
+    require(not np.allclose(table[0], table[1]), "both rows are equal: has each its own gamma?")
+    require(
+        np.ptp(table, axis=1) > 5,
+        "a row hardly changes with s. Is the anchor drawn with this scale, and handed to `train`?",
+    )
     require(
         table[0, 0] > table[1, 0] or table[1, 0] < 90,
         "at s = 1 the second row is better: the smaller gamma belongs in the first row.",
@@ -202,6 +218,6 @@ def q4_rounding(answers, random):
     )
     require(
         abs(little) < abs(much) / 10,
-        "a change of the size of rounding gets about as much as a large one. Is this a number of "
-        "directions that forgets their size?",
+        "a change of the size of rounding gets about as much as a large one. Does it measure how "
+        "far the weights are from the anchor, or count directions and forget their size?",
     )

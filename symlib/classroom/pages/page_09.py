@@ -158,9 +158,11 @@ def q2_laplace(answers, random):
             (-np.log(1 - uniform), "this is the inverse for exponential latents."),
             (right[::-1], "the two entries have changed places."),
             (_from_laplace(_turned(_laplace(z), -30.0)), "this turns the other way."),
+            (_from_laplace(_turned(_laplace(z), np.pi / 6)), "`rotation` takes degrees."),
         )
         require(
-            np.sign(found) == np.sign(right),
+            not np.allclose(np.abs(found), np.abs(right), atol=1e-6)
+            or np.allclose(found, right, atol=1e-6),
             "a sign is wrong. Is the right case of F taken for z < 0, and of its inverse for "
             "u < 1/2?",
         )
@@ -292,7 +294,8 @@ def q3_posterior(answers, random):
 
 
 def q3_tame(answers, random):
-    near = max(np.linalg.norm(_velocity(answers, z)) for z in _points(random, 4))
+    # Enough points that the largest speed hardly depends on the seed.
+    near = max(np.linalg.norm(_velocity(answers, z)) for z in _points(random, 12))
     require(near > 0, "the velocity is zero. So nothing mixes.")
     far = max(
         np.linalg.norm(_velocity(answers, 25 * np.array(direction)))
@@ -304,11 +307,11 @@ def q3_tame(answers, random):
         "stays below p?",
     )
     require(
-        near > 0.01,
+        near > 0.05,
         f"the speed is at most {near:.2g}: this hardly mixes. Take a larger constant.",
     )
     require(
-        near < 20,
+        near < 14,
         f"the speed is {near:.2g}: 200 steps are too few for it. Take a smaller constant.",
     )
 
@@ -338,19 +341,37 @@ def _count(eigenvalues, blocks, free):
     )
 
 
+def _right_for_three(answers):
+    """Return whether the rule agrees with the four cases of `counts`."""
+    cases = [([2.0, 3.0, 5.0], 0, 1), ([2.0, 2.0, 5.0], 1, 1)]
+    return all(
+        answers.called_number("free_directions", eigenvalues, blocks) == right
+        for eigenvalues, *counts in cases
+        for blocks, right in zip(([[0], [1], [2]], [[0, 1], [2]]), counts, strict=True)
+    )
+
+
 def q4_rule(answers, random):
+    few = _right_for_three(answers)
     for _ in range(4):
-        size = int(random.integers(7, 9))
+        size = int(random.integers(8, 10))
         order = random.permutation(size).tolist()
-        # The pairs of order[0], order[1], order[2], order[3] share both, a block or an eigenvalue.
-        blocks = [order[:3], order[3:4], order[4:]]
+        # With these sizes no two of the rules below count the same.
+        blocks = [order[:3], order[3:5], order[5:]]
         eigenvalues = random.uniform(1.5, 9, size).tolist()
-        eigenvalues[order[1]] = eigenvalues[order[3]] = eigenvalues[order[0]]
+        for i in (1, 3, 5):  # of these and order[0] one pair lies within a block
+            eigenvalues[order[i]] = eigenvalues[order[0]]
         found = answers.called_number("free_directions", eigenvalues, blocks)
         block = _count(eigenvalues, blocks, lambda block, value: block)
         value = _count(eigenvalues, blocks, lambda block, value: value)
         both = _count(eigenvalues, blocks, lambda block, value: block and value)
         right = block + value - both
+        require(
+            not few or found == right,
+            f"it is right for three latents. For {size} in blocks of {[len(b) for b in blocks]}, "
+            f"four of them with equal eigenvalues, it is {found:g} and should be {right}. Does it "
+            "look at all pairs?",
+        )
         require_right_or_unknown(
             found,
             right,
@@ -359,6 +380,7 @@ def q4_rule(answers, random):
             (value, "turns within a block are not counted."),
             (block + value, "a pair that shares a block and an eigenvalue counts once."),
             (both, "it is enough for a pair to share one of the two."),
+            (block + 3, "how many pairs do four equal eigenvalues make?"),
             (2 * right, "each pair is counted twice."),
             (2 * right + size, "each pair is counted twice, and each coordinate with itself."),
             (right + size, "a coordinate with itself is no pair."),
@@ -366,7 +388,7 @@ def q4_rule(answers, random):
         )
         require(
             found == right,
-            f"for {size} latents in blocks of {[len(b) for b in blocks]}, with three equal "
+            f"for {size} latents in blocks of {[len(b) for b in blocks]}, with four equal "
             f"eigenvalues, it is {found:g} where it should be {right}. For which pairs i, j does a "
             "small turn leave the gap at zero?",
         )
