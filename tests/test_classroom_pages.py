@@ -4,6 +4,7 @@ answer gets a hint of its own."""
 import importlib
 import re
 
+import jax
 import nbformat
 import pytest
 
@@ -18,6 +19,14 @@ SEEDS = (0, 1)
 
 def number(source):
     return source.name[:2]
+
+
+@pytest.fixture(autouse=True)
+def own_precision():
+    """Give back the precision that the first cell of a page sets for good."""
+    before = jax.config.jax_enable_x64
+    yield
+    jax.config.update("jax_enable_x64", before)
 
 
 @pytest.fixture(scope="module", params=PAGES, ids=lambda source: source.stem)

@@ -1,8 +1,6 @@
 """The class edition has no solutions anywhere; the teacher's has them open, and the notes."""
 
-import os
 import re
-import shutil
 import subprocess
 import sys
 
@@ -10,7 +8,8 @@ import nbformat
 import pytest
 import yaml
 
-from tests.test_notebooks import HEADER
+from tests.small_book import HEADER, copy_project
+from tests.small_book import run_module as run
 from tools import editions, notebooks
 
 ROOT = notebooks.ROOT
@@ -59,40 +58,18 @@ SECRETS = ("The thought behind", "41 + 1", "The number is", "A rubric")
 @pytest.fixture(scope="module")
 def small_book(tmp_path_factory):
     """Return a copy of the project with one chapter, its exercise page and a teaching note."""
-    root = tmp_path_factory.mktemp("editions") / "book"
-    ignore = shutil.ignore_patterns("__pycache__")
-    for folder in ("tools", "symlib", "book/_static"):
-        shutil.copytree(ROOT / folder, root / folder, ignore=ignore)
-    for name in ("_config.yml", "requirements.lock"):
-        shutil.copy(ROOT / name, root / name)
-    (root / "book" / "exercises").mkdir()
-    (root / "book" / "teaching").mkdir()
-    for name, text in {
-        "references.bib": "",
-        "welcome.md": "# Welcome\n",
-        "01-page.md": CHAPTER,
-        "exercises/01-page.md": EXERCISE,
-        "teaching/01.md": "# Notes\n\nA rubric.\n",
-    }.items():
-        (root / "book" / name).write_text(text)
     pages = {"file": "notebooks/01-page", "sections": [{"file": "notebooks/exercises/01-page"}]}
     part = {"caption": "Start", "chapters": [pages]}
     contents = {"format": "jb-book", "root": "book/welcome", "parts": [part]}
-    (root / "_toc.yml").write_text(yaml.safe_dump(contents))
-    return root
-
-
-def run(root, *command):
-    done = subprocess.run(
-        [sys.executable, "-m", *command],
-        cwd=root,
-        env=os.environ | {"PYTHONPATH": str(root)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
+    return copy_project(
+        tmp_path_factory.mktemp("editions") / "book",
+        {
+            "01-page.md": CHAPTER,
+            "exercises/01-page.md": EXERCISE,
+            "teaching/01.md": "# Notes\n\nA rubric.\n",
+        },
+        yaml.safe_dump(contents),
     )
-    assert done.returncode == 0, done.stdout
 
 
 def found_in(folder, words):

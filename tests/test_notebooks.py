@@ -3,32 +3,18 @@
 import base64
 import io
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import nbformat
 import pytest
 from PIL import Image
 
+from tests.small_book import HEADER, copy_project
+from tests.small_book import run_module as run
 from tools import build, notebooks
 
 ROOT = notebooks.ROOT
-
-HEADER = """\
----
-jupytext:
-  text_representation:
-    extension: .md
-    format_name: myst
-kernelspec:
-  display_name: Python 3
-  language: python
-  name: python3
----
-"""
 
 PAGE = (
     HEADER
@@ -73,37 +59,14 @@ plt.show()
 @pytest.fixture(scope="module")
 def small_book(tmp_path_factory):
     """Return a copy of the project with one small page, which uses its own symlib."""
-    root = tmp_path_factory.mktemp("small") / "book"
-    ignore = shutil.ignore_patterns("__pycache__")
-    for folder in ("tools", "symlib", "book/_static"):
-        shutil.copytree(ROOT / folder, root / folder, ignore=ignore)
-    for name in ("_config.yml", "requirements.lock"):
-        shutil.copy(ROOT / name, root / name)
+    root = copy_project(
+        tmp_path_factory.mktemp("small") / "book",
+        {"01-page.md": PAGE},
+        "format: jb-book\nroot: book/welcome\nchapters:\n- file: notebooks/01-page\n",
+        "notebooks/conftest.py",
+    )
     (root / "symlib" / "constant.py").write_text("VALUE = 1.25\n")
-    (root / "book" / "references.bib").write_text("")
-    (root / "book" / "welcome.md").write_text("# Welcome\n")
-    (root / "book" / "01-page.md").write_text(PAGE)
-    (root / "_toc.yml").write_text(
-        "format: jb-book\nroot: book/welcome\nchapters:\n- file: notebooks/01-page\n"
-    )
-    (root / "notebooks").mkdir()
-    shutil.copy(ROOT / "notebooks" / "conftest.py", root / "notebooks")
     return root
-
-
-def run(root, *command, check=True):
-    """Run a Python module in the small book; its own symlib comes first."""
-    done = subprocess.run(
-        [sys.executable, "-m", *command],
-        cwd=root,
-        env=os.environ | {"PYTHONPATH": str(root), "PYTEST_ADDOPTS": ""},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    assert not check or done.returncode == 0, done.stdout
-    return done
 
 
 def test_every_notebook_is_what_its_source_says():

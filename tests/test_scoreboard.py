@@ -5,6 +5,7 @@ from collections import Counter
 
 import pytest
 
+from tests.small_book import HEADER
 from tools import scoreboard
 
 # fmt: off
@@ -16,18 +17,9 @@ ALL_ROWS = [
 ]
 # fmt: on
 
-CHAPTER = """\
----
-jupytext:
-  text_representation:
-    extension: .md
-    format_name: myst
-kernelspec:
-  display_name: Python 3
-  language: python
-  name: python3
----
-
+CHAPTER = (
+    HEADER
+    + """\
 # A chapter
 
 A claim in prose is none: claim("in-prose", 1, "No.", equal=1)
@@ -52,6 +44,7 @@ for x in range(1):
     claim("second", x, "Zero is zero.", equal=0)
 ```
 """
+)
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """The teachers' page, tried as a new teacher would: every command on it, in its order."""
 
 import csv
-import os
 import re
 import shutil
 import subprocess
@@ -13,7 +12,7 @@ import yaml
 
 from symlib.classroom.check import checks_of
 from tests.debian import program
-from tests.test_notebooks import HEADER
+from tests.small_book import HEADER, copy_project, run
 from tools import notebooks
 
 ROOT = notebooks.ROOT
@@ -25,30 +24,24 @@ NAME = "01-model-symmetries"
 def school(tmp_path_factory):
     """Return a copy of the project with one exercise page, where the page's commands have run."""
     program("bubblewrap", "bwrap")
-    root = tmp_path_factory.mktemp("school") / "course"
-    ignore = shutil.ignore_patterns("__pycache__")
-    for folder in ("tools", "symlib", "book/_static"):
-        shutil.copytree(ROOT / folder, root / folder, ignore=ignore)
-    for name in ("_config.yml", "requirements.lock", "pyproject.toml", "Makefile"):
-        shutil.copy(ROOT / name, root / name)
-    for folder in ("book/exercises", "book/teaching", "notebooks/exercises"):
-        (root / folder).mkdir(parents=True)
-    for name in (f"book/exercises/{NAME}.md", f"notebooks/exercises/{NAME}.ipynb"):
-        shutil.copy(ROOT / name, root / name)
-    for name, text in {
-        "references.bib": "",
-        "welcome.md": "# Welcome\n",
-        f"{NAME}.md": HEADER + "# A chapter\n\n```{code-cell} ipython3\n1 + 1\n```\n",
-        "teaching/01.md": "# Notes\n",
-    }.items():
-        (root / "book" / name).write_text(text)
     pages = {
         "file": f"notebooks/{NAME}",
         "sections": [{"file": f"notebooks/exercises/{NAME}"}],
     }
     contents = {"format": "jb-book", "root": "book/welcome"}
     contents["parts"] = [{"caption": "Pages", "chapters": [pages]}]
-    (root / "_toc.yml").write_text(yaml.safe_dump(contents))
+    root = copy_project(
+        tmp_path_factory.mktemp("school") / "course",
+        {
+            f"{NAME}.md": HEADER + "# A chapter\n\n```{code-cell} ipython3\n1 + 1\n```\n",
+            "teaching/01.md": "# Notes\n",
+        },
+        yaml.safe_dump(contents),
+        "pyproject.toml",
+        "Makefile",
+        f"book/exercises/{NAME}.md",
+        f"notebooks/exercises/{NAME}.ipynb",
+    )
     (root / ".venv").symlink_to(sys.prefix)
     executed = ROOT / "_build" / "executed"
     if executed.exists():  # of the same pages: there is no need to run them again
@@ -58,16 +51,7 @@ def school(tmp_path_factory):
     # make itself would first install an environment for this copy: see the last test.
     stand_in = 'make() { .venv/bin/python -m tools.editions "$1"; }'
     script = "\n".join(["set -e", stand_in, *blocks])
-    done = subprocess.run(
-        ["bash", "-c", script],
-        cwd=root,
-        env=os.environ | {"PYTHONPATH": str(root)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout
+    run(root, "bash", "-c", script)
     return root
 
 

@@ -122,7 +122,7 @@ WRONG = {
     "q2_count": [
         (count(omega="1.0"), "is omega used"),
         (count(omega="1.5 - omega"), "be the faster one"),
-        (count("np.abs(new - state).max() <= 1e-5"), "Is the bound 1e-10"),
+        (count("np.abs(new - state).max() <= 1e-5"), "Is the bound 1e-10, for"),
         (count(most=150), "go on long enough"),
         (count("np.abs(new - state)[[0, 2]].max() <= 1e-10"), "hold for all four numbers"),
         (count("np.abs(new - state).sum() <= 1e-11"), "the largest change of one sweep"),

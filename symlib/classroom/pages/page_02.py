@@ -159,7 +159,7 @@ def _count(r, omega):
 def q2_count(answers, random):
     r = random.uniform(2.2, 3.5)
     cases = {
-        (r, 1.0): "Is the bound 1e-10?",
+        (r, 1.0): "Is the bound 1e-10, for the largest change, and do all four start at 1?",
         (r, 0.5): "Is the bound 1e-10?",
         (r, 0.2): "Do you go on long enough?",
         # Here the variances are the last to come to rest, above the means.
