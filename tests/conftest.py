@@ -10,6 +10,12 @@ from jaxtyping import install_import_hook
 # shape and type annotations.
 install_import_hook("symlib", "beartype.beartype")
 
+# Tests compile much and compute little: without optimisation they take a fifth less in all. XLA
+# reads the variable when it starts, so notebooks and programs that tests start run as a reader's.
+with pytest.MonkeyPatch.context() as patch:
+    patch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=0", prepend=" ")
+    jax.devices()
+
 # Few, fixed examples: compilation of each new shape is what takes the time. The fixture `dtype`
 # is the same for all examples of a test, so sharing it between them does no harm.
 settings.register_profile(
