@@ -205,7 +205,7 @@ DEAF = "import signal, time\nsignal.pthread_sigmask(0, [14])\ntime.sleep(99)"
 
 # Name: (cells behind the blank ones, marks that they deserve, words of the status).
 HOSTILE = {
-    "endless loop": ([RIGHT, "while True: pass"], 3, "marked"),
+    "endless loop": ([RIGHT, "while True: pass"], 3, "code cell 3 was stopped: it took too long"),
     "catches the alarm": (
         [RIGHT, "while True:\n    try:\n        while True: pass\n    except BaseException: pass"],
         3,
@@ -221,11 +221,11 @@ HOSTILE = {
         3,
         "marked",
     ),
-    "memory hog": ([RIGHT, "hog = bytearray(2**40)"], 3, "marked"),
+    "memory hog": ([RIGHT, "hog = bytearray(2**40)"], 3, "code cell 3 has an error: MemoryError"),
     "resident hog": (
         [RIGHT, "hog = [b'x' * 2**24 + bytes([i % 256]) for i in range(10**6)]"],
         3,
-        ("marked", "memory", "process ended"),
+        ("marked", "memory", "process ended", "took too long"),
     ),
     "forks": (
         [RIGHT, "import os, time\nfor i in range(10**4):\n    os.fork() or time.sleep(100)"],
@@ -234,7 +234,7 @@ HOSTILE = {
     ),
     "kills itself": ([RIGHT, "import os\nos.kill(os.getpid(), 9)"], 3, "its process ended"),
     "leaves": ([RIGHT, "import os\nos._exit(0)"], 3, "its process ended"),
-    "exits politely": ([RIGHT, "exit()\nraise SystemExit"], 3, "marked"),
+    "exits politely": ([RIGHT, "exit()\nraise SystemExit"], 3, "has an error: SystemExit"),
     "patched checker": (
         [
             "import symlib.classroom.check as c, symlib.classroom.serve as s\n"
@@ -287,7 +287,7 @@ HOSTILE = {
         3,
         "marked",
     ),
-    "an error in a cell": ([RIGHT, "1 / 0", "def broken(:"], 3, "marked"),
+    "an error in a cell": ([RIGHT, "1 / 0", "def broken(:"], 3, "code cell 4 has an error: Syntax"),
     "deaf cells": ([RIGHT, *[f"{DEAF}  # {i}" for i in range(3)]], 3, "took too long"),
     "leaves again and again": (
         [RIGHT, *[f"import os\nos._exit({i})" for i in range(4)]],
@@ -537,14 +537,19 @@ def test_a_class_is_marked_into_one_table(marked_class):
     assert "has no value yet" in rows["blank"]["feedback"]
     assert rows["aaa"]["same_file_as"] == rows["folder"]["same_file_as"] == ""
     assert "\\ud800" in rows["caf\\xe9"]["feedback"]
-    assert "12 submissions are marked" in said and "To look at: aaa, broken, folder" in said
+    assert "marks.csv: 12\nTo look at: aaa, broken, folder" in said
+    assert "\nq1_orbit: 6 of 12\n" in said
+    assert {row["feedback_page"] for row in rows.values()} == {
+        path.name for path in (root / "marks-feedback").iterdir()
+    }
 
 
 def test_every_student_gets_a_page(marked_class):
     root, _, _ = marked_class
     pages = {path.stem: path.read_text("utf-8") for path in (root / "marks-feedback").iterdir()}
     assert len(pages) == 12
-    assert f"{len(CHECKS)} of {len(CHECKS)} checks are right" in pages["solved"]
+    assert f"can be checked: {len(CHECKS)} of {len(CHECKS)}." in pages["solved"]
+    assert "<code>rank</code> has no value yet" in pages["blank"]
     assert "has no value yet" in pages["blank"]
     (odd,) = (text for name, text in pages.items() if name.startswith("_b_name-"))
     assert "<script>" not in odd and "&lt;b&gt;name" in odd
@@ -614,11 +619,12 @@ def test_nothing_runs_without_a_sandbox_unless_told(tmp_path, monkeypatch, capsy
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([PAGE, "{folder}/nothing"], "no notebooks"),
-        ([PAGE, "{folder}"], "no notebooks"),
+        ([PAGE, "{folder}/nothing"], "nothing is no folder"),
+        ([PAGE, "{folder}"], "not in its folders (Jane)"),
     ],
 )
 def test_bad_input_is_named(tmp_path, capsys, arguments, words):
+    (tmp_path / "Jane").mkdir()
     arguments = [a.format(folder=tmp_path) for a in arguments]
     assert main(["grade", *arguments, "-o", str(tmp_path / "marks.csv"), "--unsafe"]) == 2
     assert words in capsys.readouterr().err
@@ -635,6 +641,27 @@ def test_two_files_of_one_student_are_named(tmp_path):
         write(tmp_path / name, "1")
     with pytest.raises(grade.NothingToMark, match="two files .* have the name a"):
         grade.submissions(tmp_path)
+
+
+def test_what_was_slow_gets_another_try_and_a_false_page_is_named(bubblewrap, tmp_path):
+    source = "import time\nstabiliser_size = 12\ntime.sleep(60)"
+    write(tmp_path / "slow.ipynb", source)
+    found = mark(tmp_path / "slow.ipynb", PAGE, 7, 2)
+    assert found.score == 1 and not found.final
+    assert found.status == "code cell 1 was stopped: it took too long"
+    write(tmp_path / "other.ipynb", 'check = checker("02", globals())')
+    found = mark(tmp_path / "other.ipynb", PAGE, 7, 2)
+    assert found.status.startswith(
+        "it is a notebook of page 02; code cell 1 has an error: NameError"
+    )
+    assert found.final
+
+
+def test_old_feedback_is_removed(tmp_path):
+    found = marking.unreadable("no", PAGE, "")
+    grade.write_feedback([("a", found), ("b", found)], PAGE, tmp_path)
+    grade.write_feedback([("a", found)], PAGE, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.html"]
 
 
 def test_a_failure_of_the_marker_costs_nobody_else(tmp_path, monkeypatch):

@@ -52,20 +52,22 @@ print("The number is", answer)
 ```
 """
 )
-SECRETS = ("The thought behind", "41 + 1", "The number is", "A rubric")
+SECRETS = ("The thought behind", "41 + 1", "The number is", "A rubric", "Where the answers are")
 
 
 @pytest.fixture(scope="module")
 def small_book(tmp_path_factory):
     """Return a copy of the project with one chapter, its exercise page and a teaching note."""
     pages = {"file": "notebooks/01-page", "sections": [{"file": "notebooks/exercises/01-page"}]}
-    part = {"caption": "Start", "chapters": [pages]}
+    part = {"caption": "Start", "chapters": [{"file": "book/teachers"}, pages]}
     contents = {"format": "jb-book", "root": "book/welcome", "parts": [part]}
     return copy_project(
         tmp_path_factory.mktemp("editions") / "book",
         {
             "01-page.md": CHAPTER,
             "exercises/01-page.md": EXERCISE,
+            "teachers.md": "# For teachers\n\nWhere the answers are.\n",
+            "welcome.md": "# Welcome\n\n% Not for a class:\n[Where](teachers.md)\n% So far.\n",
             "teaching/01.md": "# Notes\n\nA rubric.\n",
         },
         yaml.safe_dump(contents),

@@ -58,7 +58,7 @@ def school(tmp_path_factory):
 def test_every_command_of_the_page_does_what_it_says(school):
     assert (school / "_build/class/html/index.html").exists()
     assert (school / "_build/teacher/html/index.html").exists()
-    with (school / "marks.csv").open(encoding="utf-8-sig", newline="") as file:
+    with (school / "marks-01.csv").open(encoding="utf-8-sig", newline="") as file:
         rows = {row["student"]: row for row in csv.DictReader(file)}
     total = str(len(checks_of("01")))
     assert {name: row["score"] for name, row in rows.items()} == {
@@ -66,12 +66,12 @@ def test_every_command_of_the_page_does_what_it_says(school):
         "broken": "0",
         "solved": total,
     }
-    pages = {path.name for path in (school / "marks-feedback").iterdir()}
+    pages = {path.name for path in (school / "marks-01-feedback").iterdir()}
     assert pages == {"blank.html", "broken.html", "solved.html"}
 
 
 def test_the_page_names_every_column(school):
-    with (school / "marks.csv").open(encoding="utf-8-sig", newline="") as file:
+    with (school / "marks-01.csv").open(encoding="utf-8-sig", newline="") as file:
         columns = next(csv.reader(file))
     text = PAGE.read_text("utf-8")
     for column in columns:

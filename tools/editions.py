@@ -5,6 +5,7 @@ teaching notes. Both come from the same sources as the book, and the chapters fr
 executions.
 """
 
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -17,6 +18,8 @@ from tools import build, notebooks
 ROOT = notebooks.ROOT
 EDITIONS = ("class", "teacher")
 NOTES = "book/teaching"  # pages that only the teacher's edition has
+TEACHERS = "book/teachers"  # a page that a class does not have
+NOT_FOR_A_CLASS = re.compile(r"^% Not for a class:\n(.*?)^% So far\.\n", re.M | re.S)
 
 
 def convert(source, edition, root=ROOT):
@@ -44,6 +47,11 @@ def lay_out(edition, folder, root=ROOT):
     if edition == "class":
         # Sphinx publishes the sources of the pages otherwise. They have no solutions either.
         config["sphinx"]["config"] |= {"html_copy_source": False, "html_show_sourcelink": False}
+        (folder / f"{TEACHERS}.md").unlink(missing_ok=True)
+        for part in contents["parts"]:
+            part["chapters"] = [page for page in part["chapters"] if page["file"] != TEACHERS]
+        for page in (folder / "book").glob("*.md"):
+            page.write_text(NOT_FOR_A_CLASS.sub("", page.read_text("utf-8")), "utf-8")
     else:
         shutil.copytree(root / NOTES, folder / NOTES)
         notes = sorted((root / NOTES).glob("*.md"))

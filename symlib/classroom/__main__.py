@@ -6,7 +6,7 @@ import secrets
 import sys
 
 from symlib.classroom.check import checks_of
-from symlib.classroom.grade import NothingToMark, grade, submissions
+from symlib.classroom.grade import LIMIT, NothingToMark, grade, submissions
 from symlib.classroom.sandbox import NoSandbox, require_sandbox
 
 
@@ -17,11 +17,13 @@ def main(arguments=None):
     command = commands.add_parser("grade", help="mark a folder of notebooks")
     command.add_argument("page", help="the number of the exercise page, such as 01")
     command.add_argument("folder", help="the submissions: one .ipynb file for each student")
-    command.add_argument("-o", "--output", default="marks.csv", help="the table to write")
+    command.add_argument("-o", "--output", help="the table to write; by default marks-01.csv")
     command.add_argument(
         "--seed", type=int, help="what the checks draw; without one a new seed is drawn and told"
     )
-    command.add_argument("--limit", type=int, default=20, help="seconds for a cell or an answer")
+    command.add_argument(
+        "--limit", type=int, default=LIMIT, help=f"seconds for a cell or an answer, {LIMIT}"
+    )
     command.add_argument(
         "--workers", type=int, help="submissions at once; one for each core, as far as memory lasts"
     )
@@ -29,24 +31,24 @@ def main(arguments=None):
     options = parser.parse_args(arguments)
     if options.limit < 1:
         parser.error(f"--limit has to be at least 1 second, got {options.limit}")
-    seed = secrets.randbelow(2**31) if options.seed is None else options.seed
-    print(f"Seed {seed}: keep it, to mark again or to go on.", flush=True)
+    page = options.page.zfill(2)
     try:
-        checks_of(options.page)
+        checks_of(page)
     except ValueError as error:
         parser.error(str(error))
+    seed = secrets.randbelow(2**31) if options.seed is None else options.seed
+    output = options.output or f"marks-{page}.csv"
     try:
         _, others = submissions(options.folder)
         if not options.unsafe:
             require_sandbox()
             if os.geteuid() == 0:
                 print("You mark as root: a hole in the sandbox would cost more.", file=sys.stderr)
-        if others:
-            print(f"Not looked at: {', '.join(others)}", file=sys.stderr)
+        print(f"Seed {seed}: keep it, to mark again or to go on.", flush=True)
         marks = grade(
-            options.page,
+            page,
             options.folder,
-            options.output,
+            output,
             seed=seed,
             limit=options.limit,
             workers=options.workers,
@@ -61,10 +63,15 @@ def main(arguments=None):
             file=sys.stderr,
         )
         return 130
+    for number, result in enumerate(marks[0][1].results):
+        passed = sum(found.results[number].passed for _, found in marks)
+        print(f"{result.name}: {passed} of {len(marks)}")
+    print(f"Submissions marked in {output}: {len(marks)}")
     troubled = [student for student, found in marks if found.status != "marked"]
-    print(f"{len(marks)} submissions are marked in {options.output}.")
     if troubled:
         print(f"To look at: {', '.join(troubled)}")
+    if others:
+        print(f"Not looked at: {', '.join(others)}", file=sys.stderr)
     return 0
 
 

@@ -25,6 +25,8 @@ from symlib.classroom.marking import (
     unreadable,
 )
 
+LIMIT = 60  # seconds for a cell or an answer: the longest solution takes 15 on a busy machine
+
 
 class NothingToMark(ValueError):
     """The folder has no submissions, or two of one name."""
@@ -36,8 +38,9 @@ def submissions(folder):
     The student is the name of the file. Notes that macOS leaves beside files are passed over.
     """
     folder, files, others = Path(folder), {}, []
-    entries = sorted(folder.iterdir()) if folder.is_dir() else []
-    for path in entries:
+    if not folder.is_dir():
+        raise NothingToMark(f"{folder} is no folder: name the one that holds the notebooks")
+    for path in sorted(folder.iterdir()):
         if path.suffix.lower() != ".ipynb" or path.name.startswith("._"):
             others.append(_name(path.name))
             continue
@@ -46,7 +49,8 @@ def submissions(folder):
             raise NothingToMark(f"two files of {folder} have the name {student}: rename one")
         files[student] = path
     if not files:
-        raise NothingToMark(f"no notebooks (*.ipynb) in {folder}")
+        inside = f": they have to lie in it, not in its folders ({others[0]})" if others else ""
+        raise NothingToMark(f"no notebooks (*.ipynb) in {folder}{inside}")
     return files, others
 
 
@@ -55,7 +59,7 @@ def _name(name):
     return readable(os.fsencode(name).decode("utf-8", "backslashreplace"))
 
 
-def grade(page, folder, output, *, seed, limit=20, workers=None, unsafe=False):
+def grade(page, folder, output, *, seed, limit=LIMIT, workers=None, unsafe=False):
     """Mark every notebook of a folder and write the table and the feedback.
 
     A run that was interrupted goes on where it stopped: each mark is kept beside the table, under
@@ -122,7 +126,7 @@ def _mark_once(kept, path, settings):
     except Exception as error:  # no submission may cost the others their marks
         words = f"the marker failed ({type(error).__name__}): tell your teacher."
         status = readable(f"the marker failed: {type(error).__name__}: {error}")
-        return Mark(status, 0.0, "", nothing(page, words))
+        return Mark(status, 0.0, "", False, nothing(page, words))
 
 
 def _kept_mark(stored, page):
@@ -148,16 +152,17 @@ def write_table(marks, path):
     """Write the table of marks as CSV: a row for each student, a column for each check."""
     names = [result.name for result in marks[0][1].results]
     header = ["student", "score", "max", "status", "seconds", "sha256", "same_file_as"]
+    pages = feedback_names([student for student, _ in marks])
     part = path.with_suffix(".part")
     with part.open("w", newline="", encoding="utf-8-sig") as file:  # a spreadsheet expects the mark
         table = csv.writer(file, quoting=csv.QUOTE_ALL)
-        table.writerow([*header, *names, "feedback"])
+        table.writerow([*header, *names, "feedback", "feedback_page"])
         for student, found in marks:
             same = [s for s, other in marks if other.digest == found.digest and s != student]
             wrong = [f"{r.name}: {r.words}" for r in found.results if not r.passed]
             row = [student, found.score, len(names), found.status, found.seconds, found.digest]
-            row += [", ".join(same) if found.digest else ""]
-            row += [*(int(r.passed) for r in found.results), " | ".join(wrong)]
+            row += [" | ".join(same) if found.digest else ""]
+            row += [*(int(r.passed) for r in found.results), " | ".join(wrong), pages[student]]
             table.writerow([plain_cell(cell) for cell in row])
     part.replace(path)
 
@@ -171,23 +176,30 @@ def plain_cell(cell):
 
 
 def write_feedback(marks, page, folder):
-    """Write a page of feedback for each student."""
+    """Write a page of feedback for each student, and remove those of an earlier run."""
     folder.mkdir(parents=True, exist_ok=True)
+    for path in folder.glob("*.html"):
+        path.unlink()
     names = feedback_names([student for student, _ in marks])
     for student, found in marks:
         rows = "\n".join(
             f"<tr><td>{html.escape(r.name.replace('_', ' '))}</td>"
-            f"<td>{'right' if r.passed else 'not yet'}</td>"
-            f"<td>{html.escape('' if r.passed else r.words)}</td></tr>"
+            f"<td>{int(r.passed)}</td>"
+            f"<td>{'' if r.passed else with_code(r.words)}</td></tr>"
             for r in found.results
         )
         text = _PAGE.format(
             title=html.escape(f"Exercises {page}: {student}"),
             score=f"{found.score} of {len(found.results)}",
-            status="" if found.status == "marked" else f"<p>{html.escape(found.status)}</p>",
+            status="" if found.status == "marked" else f"<p>{with_code(found.status)}</p>",
             rows=rows,
         )
         (folder / names[student]).write_text(text, "utf-8")
+
+
+def with_code(words):
+    """Return words as HTML, with `names` as code."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(words))
 
 
 def feedback_names(students):
@@ -206,8 +218,8 @@ _PAGE = """<!doctype html>
 <meta name="viewport" content="width=device-width"><meta name="color-scheme" content="light dark">
 <style>body {{ font-family: sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }}
 td, th {{ text-align: left; vertical-align: top; padding: .3rem 1rem .3rem 0 }}</style></head>
-<body><h1>{title}</h1><p>{score} checks are right.</p>{status}
-<table><thead><tr><th>Check</th><th>Result</th><th>What to think about</th></tr></thead>
+<body><h1>{title}</h1><p>Marks for what can be checked: {score}.</p>{status}
+<table><thead><tr><th>Check</th><th>Mark</th><th>What to think about</th></tr></thead>
 <tbody>
 {rows}
 </tbody></table></body></html>

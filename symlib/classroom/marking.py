@@ -6,6 +6,7 @@ Whatever is in the file, the result is a `Mark`: a submission cannot stop the ma
 import hashlib
 import json
 import os
+import re
 import secrets
 import stat
 import time
@@ -14,6 +15,7 @@ from typing import NamedTuple
 from symlib.classroom.answers import Answers, Stopped
 from symlib.classroom.check import BROKEN, Result, checks_of, readable, run_check
 from symlib.classroom.sandbox import START, Worker, interrupted
+from symlib.classroom.worker import LONGEST_WORDS
 
 LARGEST_FILE = 20 * 2**20  # bytes; notebooks of this course are far below 1 MiB without outputs
 MOST_CELLS = 500
@@ -32,17 +34,13 @@ class Mark(NamedTuple):
     status: str
     seconds: float
     digest: str  # of the file; empty if it could not be read
+    final: bool  # whether another run would find the same: nothing was slow, stopped or failed
     results: list[Result]
 
     @property
     def score(self):
         """Number of checks that hold."""
         return sum(result.passed for result in self.results)
-
-    @property
-    def final(self):
-        """Whether another run would find the same: nothing was stopped, and nothing failed."""
-        return self.status == "marked" or bool(self.digest and self.status.startswith("unreadable"))
 
 
 def read_file(path):
@@ -116,10 +114,19 @@ def mark_bytes(data, page, seed, limit, unsafe=False):
         cells = read_cells(data)
     except Unreadable as error:
         return unreadable(error, page, digest)
-    results, trouble = _run(cells, checks_of(page), seed, limit, unsafe)
-    trouble += [f"the check {r.name} failed" for r in results if r.words.startswith(BROKEN)]
-    status = "; ".join(dict.fromkeys(trouble)) or "marked"
-    return Mark(status, round(time.monotonic() - start, 1), digest, results)
+    results, notes, final = _run(cells, checks_of(page), seed, limit, unsafe)
+    broken = [f"the check {r.name} failed" for r in results if r.words.startswith(BROKEN)]
+    status = "; ".join(dict.fromkeys([*_another_page(cells, page), *notes, *broken])) or "marked"
+    seconds = round(time.monotonic() - start, 1)
+    return Mark(readable(status), seconds, digest, final and not broken, results)
+
+
+def _another_page(cells, page):
+    """Return a note if the notebook says that it belongs to another page."""
+    said = set(re.findall(r"""\bchecker\(\s*["'](\d\d)["']""", "\n".join(cells)))
+    return (
+        [f"it is a notebook of page {', '.join(sorted(said))}"] if said and page not in said else []
+    )
 
 
 def digest_of(data):
@@ -130,7 +137,7 @@ def digest_of(data):
 def unreadable(error, page, digest):
     """Return the mark of a file that cannot be read."""
     words = f"your file could not be read: {error}."
-    return Mark(f"unreadable: {error}", 0.0, digest, nothing(page, words))
+    return Mark(f"unreadable: {error}", 0.0, digest, bool(digest), nothing(page, words))
 
 
 def nothing(page, words):
@@ -139,14 +146,14 @@ def nothing(page, words):
 
 
 def _run(cells, checks, seed, limit, unsafe):
-    """Return the results in the order of the checks, and what went wrong on the way.
+    """Return the results in the order of the checks, notes on trouble, and whether this is final.
 
     A process that was killed is started again, without the cells that cost too much: what they
     would have defined is lost, the marks for the rest are not.
     """
     end_of_cells = time.monotonic() + START + CELLS_SHARE * limit
     end = end_of_cells + START + CHECKS_SHARE * limit
-    found, trouble, lost, slow_names, stops = {}, [], set(), set(), 0
+    found, notes, lost, slow_names, slow_cells, stops = {}, [], set(), set(), set(), 0
     while len(found) < len(checks) and time.monotonic() < end and stops < len(checks) + 5:
         session = _Session(cells, lost, slow_names, limit, unsafe, end)
         with session.worker:
@@ -161,7 +168,7 @@ def _run(cells, checks, seed, limit, unsafe):
                     raise
                 stops += 1
                 words = _place(session.at, stopped)
-                trouble.append(words)
+                session.notes.append(words)
                 if isinstance(session.at, str):
                     found[session.at] = Result(session.at, False, readable(f"{words}."))
                     slow_names.add(session.asked)
@@ -174,8 +181,12 @@ def _run(cells, checks, seed, limit, unsafe):
                         lost |= set(range(session.at, len(cells)))
                     # What is left is quick: what was slow is among the lost.
                     end_of_cells = max(end_of_cells, time.monotonic() + START + 2 * limit)
-    words = readable(f"this was not reached: {'; '.join(trouble) or 'the time was over'}.")
-    return [found.get(name, Result(name, False, words)) for name in checks], trouble
+            notes += session.notes
+            slow_cells |= session.slow
+    notes = list(dict.fromkeys(notes))
+    words = readable(f"this was not reached: {'; '.join(notes) or 'the time was over'}.")
+    results = [found.get(name, Result(name, False, words)) for name in checks]
+    return results, notes, not (stops or slow_names or slow_cells)
 
 
 def _place(at, stopped):
@@ -197,6 +208,7 @@ class _Session:
         self.end = end
         self.at = None
         self.asked = None
+        self.notes = []  # on cells and answers that were cut short or have an error
         self.slow = set()  # cells that were cut short: a second run would lose that time again
         self.slow_names = slow_names  # what took too long once is not asked for again
         self.answers = Answers(self._request)
@@ -209,9 +221,13 @@ class _Session:
             seconds = self.hard
             if message.get("ready"):
                 return
-            at, slow = message.get("cell"), message.get("slow")
+            at, slow, failed = (message.get(key) for key in ("cell", "slow", "failed"))
             if slow is not None and slow == self.at:
                 self.slow.add(self.at)
+                self.notes.append(_place(self.at, "it took too long"))
+            elif failed is not None and failed == self.at:
+                words = readable(message.get("words", ""))[:LONGEST_WORDS]
+                self.notes.append(f"code cell {self.at + 1} has an error: {words}")
             elif type(at) is int and (-1 if self.at is None else self.at) < at < self.count:
                 self.at = at
             else:

@@ -14,6 +14,8 @@ import sys
 
 from symlib.classroom import serve
 
+LONGEST_WORDS = 300  # characters of an error that its author reads
+
 
 class TooLong(BaseException):
     """A cell or an answer takes longer than its limit. Not an Exception, which answers may catch"""
@@ -45,9 +47,13 @@ def main():
             continue
         send({"cell": number})
         with _Alarm(job["limit"]) as alarm:
-            shell.run_cell(source, store_history=False)
+            result = shell.run_cell(source, store_history=False)
+        error = result.error_before_exec or result.error_in_exec
         if alarm.rang:
             send({"slow": number})
+        elif error is not None:
+            words = f"{type(error).__name__}: {error}"
+            send({"failed": number, "words": words[:LONGEST_WORDS]})
     send({"ready": True})
     for line in requests:
         request = json.loads(line)
@@ -108,6 +114,7 @@ def _shell():
     config.HistoryManager.enabled = False
     shell = InteractiveShell.instance(config=config)
     shell.enable_gui = lambda gui=None: None  # `%matplotlib inline` asks for it
+    shell.ask_exit = lambda: None  # `exit()` does
     return shell
 
 
