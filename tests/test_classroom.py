@@ -657,6 +657,19 @@ def test_what_was_slow_gets_another_try_and_a_false_page_is_named(bubblewrap, tm
     assert found.final
 
 
+def test_a_flood_of_notices_leaves_one_note(monkeypatch):
+    notices = [{"cell": 0}, *[{"failed": 0, "words": "x"}] * 1000, {"ready": True}]
+
+    class Chatty:
+        def __init__(self, *_):
+            self.read = lambda *_: notices.pop(0)
+
+    monkeypatch.setattr(marking, "Worker", Chatty)
+    session = marking._Session(["1"], set(), set(), 1, False, math.inf)
+    session.run_cells(math.inf)
+    assert session.notes == {0: "code cell 1 has an error: x"}
+
+
 def test_old_feedback_is_removed(tmp_path):
     found = marking.unreadable("no", PAGE, "")
     grade.write_feedback([("a", found), ("b", found)], PAGE, tmp_path)

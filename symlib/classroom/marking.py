@@ -124,9 +124,9 @@ def mark_bytes(data, page, seed, limit, unsafe=False):
 def _another_page(cells, page):
     """Return a note if the notebook says that it belongs to another page."""
     said = set(re.findall(r"""\bchecker\(\s*["'](\d\d)["']""", "\n".join(cells)))
-    return (
-        [f"it is a notebook of page {', '.join(sorted(said))}"] if said and page not in said else []
-    )
+    if not said or page in said:
+        return []
+    return [f"it is a notebook of page {', '.join(sorted(said))}"]
 
 
 def digest_of(data):
@@ -168,7 +168,7 @@ def _run(cells, checks, seed, limit, unsafe):
                     raise
                 stops += 1
                 words = _place(session.at, stopped)
-                session.notes.append(words)
+                session.notes[session.at] = words
                 if isinstance(session.at, str):
                     found[session.at] = Result(session.at, False, readable(f"{words}."))
                     slow_names.add(session.asked)
@@ -181,7 +181,7 @@ def _run(cells, checks, seed, limit, unsafe):
                         lost |= set(range(session.at, len(cells)))
                     # What is left is quick: what was slow is among the lost.
                     end_of_cells = max(end_of_cells, time.monotonic() + START + 2 * limit)
-            notes += session.notes
+            notes += session.notes.values()
             slow_cells |= session.slow
     notes = list(dict.fromkeys(notes))
     words = readable(f"this was not reached: {'; '.join(notes) or 'the time was over'}.")
@@ -208,7 +208,9 @@ class _Session:
         self.end = end
         self.at = None
         self.asked = None
-        self.notes = []  # on cells and answers that were cut short or have an error
+        # On cells that were cut short or have an error, and on what was stopped. One for each:
+        # a submission may write as many notices as it likes.
+        self.notes = {}
         self.slow = set()  # cells that were cut short: a second run would lose that time again
         self.slow_names = slow_names  # what took too long once is not asked for again
         self.answers = Answers(self._request)
@@ -224,10 +226,10 @@ class _Session:
             at, slow, failed = (message.get(key) for key in ("cell", "slow", "failed"))
             if slow is not None and slow == self.at:
                 self.slow.add(self.at)
-                self.notes.append(_place(self.at, "it took too long"))
+                self.notes[self.at] = _place(self.at, "it took too long")
             elif failed is not None and failed == self.at:
                 words = readable(message.get("words", ""))[:LONGEST_WORDS]
-                self.notes.append(f"code cell {self.at + 1} has an error: {words}")
+                self.notes[self.at] = f"code cell {self.at + 1} has an error: {words}"
             elif type(at) is int and (-1 if self.at is None else self.at) < at < self.count:
                 self.at = at
             else:

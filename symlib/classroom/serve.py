@@ -35,12 +35,12 @@ def reply_to(request, namespace):
 
 
 def _call(function, arguments):
+    """Call a function with JAX arrays, or with NumPy's if it writes into its arguments."""
     try:
         return function(*(_as_jax(argument) for argument in arguments))
     except TypeError as error:
         if "immutable" not in str(error):
             raise
-        # It writes into its arguments, as one may with NumPy's arrays.
         return function(*arguments)
 
 
