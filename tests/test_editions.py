@@ -67,7 +67,7 @@ def small_book(tmp_path_factory):
             "01-page.md": CHAPTER,
             "exercises/01-page.md": EXERCISE,
             "teachers.md": "# For teachers\n\nWhere the answers are.\n",
-            "welcome.md": "# Welcome\n\n% Not for a class:\n[Where](teachers.md)\n% So far.\n",
+            "welcome.md": "# Welcome\n\n% Not for a class:\n[Where](teachers.md)\n% End.\n",
             "teaching/01.md": "# Notes\n\nA rubric.\n",
         },
         yaml.safe_dump(contents),

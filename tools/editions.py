@@ -19,7 +19,7 @@ ROOT = notebooks.ROOT
 EDITIONS = ("class", "teacher")
 NOTES = "book/teaching"  # pages that only the teacher's edition has
 TEACHERS = "book/teachers"  # a page that a class does not have
-NOT_FOR_A_CLASS = re.compile(r"^% Not for a class:\n(.*?)^% So far\.\n", re.M | re.S)
+NOT_FOR_A_CLASS = re.compile(r"^% Not for a class:\n(.*?)^% End\.\n", re.M | re.S)
 
 
 def convert(source, edition, root=ROOT):

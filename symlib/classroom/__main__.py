@@ -17,7 +17,7 @@ def main(arguments=None):
     command = commands.add_parser("grade", help="mark a folder of notebooks")
     command.add_argument("page", help="the number of the exercise page, such as 01")
     command.add_argument("folder", help="the submissions: one .ipynb file for each student")
-    command.add_argument("-o", "--output", help="the table to write; by default marks-01.csv")
+    command.add_argument("-o", "--output", help="the table to write; by default marks-NN.csv")
     command.add_argument(
         "--seed", type=int, help="what the checks draw; without one a new seed is drawn and told"
     )
