@@ -27,8 +27,8 @@ test: environment ## run the whole test suite, the notebooks' stored outputs inc
 	  --dist loadfile --no-loadscope-reorder
 
 notebooks: environment ## run the changed sources in book/ and store them in notebooks/
-	@$(RUN) -m tools.scoreboard
 	@$(RUN) -m tools.notebooks
+	@$(RUN) -m tools.scoreboard
 
 lint: environment ## check style and formatting of the code
 	@$(RUN) -m ruff check .

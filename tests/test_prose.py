@@ -1,27 +1,18 @@
 """No result is typed by hand: a number in the prose stands in a cell of the same page."""
 
-import re
-
 import jupytext
 import pytest
 
 from tests.test_notebooks import HEADER
-from tools import notebooks
-
-# Decimals and percentages. Whole numbers count things, name sections and carry exponents.
-NUMBER = re.compile(r"(?<![\w.-])(\d+\.\d+|\d+(?=\s?%))(?![\w.])")
-# Roles show what a cell computed, and the target of a link is no prose.
-NOT_PROSE = re.compile(r"\{[\w:]+\}`[^`]*`|\]\([^)]*\)")
+from tools import evidence, notebooks
 
 
 def typed_numbers(source):
     """Return the decimals and percentages of a source's prose that no cell of it holds."""
     cells = jupytext.read(source, fmt="md:myst").cells
-    code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
-    known = {float(number) for number in re.findall(r"\d+\.\d+|\d+", code)}
-    prose = [NOT_PROSE.sub("", cell.source) for cell in cells if cell.cell_type == "markdown"]
-    found = [number for text in prose for number in NUMBER.findall(text)]
-    return [n for n in found if not {float(n), float(n) / 100} & known]
+    prose = [cell.source for cell in cells if cell.cell_type == "markdown"]
+    code = evidence.code_of(source.read_text("utf-8"))
+    return [number for text in prose for number in evidence.typed_numbers(text, code)]
 
 
 @pytest.mark.parametrize("source", notebooks.sources(), ids=lambda path: path.stem)

@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 
 from tests.small_book import HEADER
-from tools import scoreboard
+from tools import evidence, scoreboard
 
 # fmt: off
 ALL_ROWS = [
@@ -47,15 +47,36 @@ for x in range(1):
 )
 
 
+ERRORS = """\
+# Errors
+
+## Errors
+
+(error-e1)=
+### E1. Proved
+
+## Cautions
+
+(error-e2)=
+### E2. A slip
+"""
+
+
 @pytest.fixture
 def root(tmp_path):
-    """A small project with one chapter and one test."""
+    """A small project with one chapter, one test, one result, an error and a caution."""
     (tmp_path / "book").mkdir()
     (tmp_path / "tests").mkdir()
+    (tmp_path / "benchmarks" / "results").mkdir(parents=True)
+    (tmp_path / "benchmarks" / "results" / "M1.json").write_text("{}", "utf-8")
+    (tmp_path / "book" / "errors.md").write_text(ERRORS, "utf-8")
     (tmp_path / "book" / "01-chapter.md").write_text(CHAPTER, "utf-8")
     (tmp_path / "book" / "references.bib").write_text("@misc{moore2016,\n}\n", "utf-8")
     (tmp_path / "tests" / "test_x.py").write_text("def test_y():\n    pass\n", "utf-8")
     return tmp_path
+
+
+SEEDS = {"what": "seeds", "ours": 3, "source": 5}
 
 
 def row(**changes):
@@ -63,12 +84,14 @@ def row(**changes):
     right = {
         "id": "M1",
         "source": "moore2016",
-        "claim": "Something.",
+        "statement": "Something.",
         "status": "reproduced",
         "page": "notebooks/01-chapter",
         "functions": ["symlib.groups.SignFlip"],
         "claims": ["first", "second"],
         "tests": ["tests/test_x.py::test_y"],
+        "results": ["M1"],
+        "sizes": [SEEDS | {"ours": 5}, {"what": "data", "ours": "digits", "source": None}],
         "parts": [{"part": "a half", "status": "reproduced"}],
         "needs": None,
     }
@@ -104,23 +127,40 @@ def test_claim_names_are_unique_in_the_book():
     names = Counter()
     for source in scoreboard.ROOT.glob("book/**/*.md"):
         if "kernelspec:" in source.read_text("utf-8"):
-            names.update(scoreboard.claim_names(source))
+            names.update(evidence.claim_names(source))
     assert [name for name, count in names.items() if count > 1] == []
 
 
 def test_claim_names_reads_code_cells_only(root):
-    assert scoreboard.claim_names(root / "book" / "01-chapter.md") == ["first", "second"]
+    assert evidence.claim_names(root / "book" / "01-chapter.md") == ["first", "second"]
 
 
 def test_claim_names_refuses_a_computed_name(root):
     path = root / "book" / "01-chapter.md"
     path.write_text(CHAPTER.replace('"second"', 'f"second-{x}"'), "utf-8")
     with pytest.raises(ValueError, match="written out"):
-        scoreboard.claim_names(path)
+        evidence.claim_names(path)
 
 
 def test_a_right_row_has_no_problem(root):
     assert scoreboard.problems([row()], root) == []
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"status": "scaled down: fewer seeds", "sizes": [SEEDS]},
+        {"status": "scaled down: other data", "sizes": [SEEDS | {"ours": "a", "source": "b"}]},
+        {"status": f"{scoreboard.DEPENDS}: holds below 1"},
+        {"status": "being run again: undecided", "sizes": [SEEDS]},
+        {"status": "contradicted: it diverges", "proof": ["E1"]},
+        {"status": "contradicted: it diverges", "stated": ["$d = 1000$"]},
+        {"parts": [{"part": "x", "status": "contradicted: no", "proof": ["E1"]}]},
+        {"parts": [{"part": "x", "status": "open"}]},  # a weaker statement beside the main one
+    ],
+)
+def test_another_right_row_has_no_problem(root, changes):
+    assert scoreboard.problems([row(**changes)], root) == []
 
 
 @pytest.mark.parametrize(
@@ -129,13 +169,25 @@ def test_a_right_row_has_no_problem(root):
         ({"claims": []}, "must name its claims"),
         ({"page": None}, "must name its page"),
         ({"tests": []}, "must name its tests"),
-        ({"status": "scaled down: smaller", "claims": []}, "must name its claims"),
+        ({"status": "being run again: x", "claims": []}, "must name its claims"),
         ({"status": "open", "needs": "x", "tests": []}, "must name its tests"),  # a part is done
         ({"status": "scaled down: "}, "unknown status"),
-        ({"status": "not confirmed"}, "unknown status"),
-        ({"status": "not confirmed: smaller", "tests": []}, "must name its tests"),
+        ({"status": "scaled down"}, "unknown status"),
+        ({"status": "not confirmed: smaller"}, "unknown status"),
         ({"status": "Reproduced"}, "unknown status"),
-        ({"parts": [{"part": "a half", "status": "open"}]}, "one of its parts is not"),
+        ({"status": "scaled down: smaller"}, "no size is below"),
+        ({"status": "scaled down: smaller", "sizes": []}, "no size is below"),
+        ({"sizes": [SEEDS]}, "is not the source's"),
+        ({"sizes": [{"what": "data", "ours": "digits", "source": "MNIST"}]}, "is not the source's"),
+        ({"sizes": [{"what": "seeds", "ours": None, "source": 5}]}, "a size has"),
+        ({"sizes": [{"what": "seeds", "ours": 5}]}, "a size has"),
+        ({"status": "contradicted: it diverges"}, "names a proof or"),
+        ({"status": "contradicted: it diverges", "proof": []}, "something in them"),
+        ({"status": "contradicted: it diverges", "proof": ["E2"]}, "proves no E2"),  # a caution
+        ({"status": "contradicted: it diverges", "proof": ["E3"]}, "proves no E3"),
+        ({"status": "contradicted: it diverges", "stated": "d = 1000"}, "something in them"),
+        ({"proof": ["E1"]}, "names a proof or"),
+        ({"parts": [{"part": "x", "status": "contradicted: no"}]}, "names a proof or"),
         ({"parts": [{"part": "a half", "status": "done"}]}, "unknown status"),
         ({"status": "open", "needs": ""}, "what it would take"),
         ({"claims": ["in-prose"]}, "no claim in-prose"),
@@ -145,6 +197,10 @@ def test_a_right_row_has_no_problem(root):
         ({"functions": ["math.pi"]}, "no function"),
         ({"tests": ["tests/test_x.py::test_z"]}, "no test"),
         ({"tests": ["tests/test_nowhere.py::test_y"]}, "no test"),
+        ({"results": ["M2"]}, "no result"),
+        ({"status": "being run again: {in-prose} nats"}, "in-prose, which is no claim of the row"),
+        ({"status": "being run again: 0.5 nats"}, "0.5 in a status is typed"),
+        ({"parts": [{"part": "x", "status": "being run again: 12 %"}]}, "12 in a status is typed"),
         ({"source": "nobody1900"}, "references.bib"),
         ({"colour": "green"}, "fields"),
     ],
@@ -180,7 +236,20 @@ def test_calling_an_open_row_reproduced_is_seen():
 
 
 def test_the_page_shows_the_status_and_the_evidence():
-    text = scoreboard.page([row(status="scaled down: one matrix")])
+    text = scoreboard.page(
+        [
+            row(status="scaled down: one matrix", sizes=[SEEDS | {"ours": 1, "source": 10_000}]),
+            row(id="S1", status="contradicted: no", proof=["E1"]),
+            row(id="S2", status="contradicted: no", stated=["$d = 1000$"]),
+        ]
+    )
+    assert "Of 3 main statements, 1 hold" in text
     assert "**◐ scaled down**: one matrix" in text
+    assert "seeds 1 and 10\N{NO-BREAK SPACE}000" in text
+    assert "no (proof: {ref}`E1 <error-e1>`)" in text
+    assert "no (with the source's own settings: $d = 1000$)" in text
     assert "[](../notebooks/01-chapter.ipynb)" in text
-    assert "of 1 rows: **0 reproduced, 1 scaled down, 0 not confirmed, 0 open**" in text
+    assert '<a href="../notebooks/01-chapter.html#claim-first"><code>first</code></a>' in text
+    assert "{py:obj}`symlib.groups.SignFlip`" in text
+    assert "/blob/main/tests/test_x.py)" in text
+    assert "/blob/main/benchmarks/results/M1.json)" in text

@@ -3,43 +3,62 @@
 `python -m tools.scoreboard` checks book/scoreboard.yml and writes book/scoreboard.md.
 """
 
-import ast
 import functools
-import importlib
 import re
 from collections import Counter
 from pathlib import Path
 
-import jupytext
 import yaml
+
+from tools import evidence
 
 ROOT = Path(__file__).resolve().parent.parent
 ROWS = ROOT / "book" / "scoreboard.yml"
 PAGE = ROOT / "book" / "scoreboard.md"
-FIELDS = {"id", "source", "claim", "status", "page"}
-FIELDS |= {"functions", "claims", "tests", "parts", "needs"}
+LISTS = {"functions", "claims", "tests", "results", "sizes", "parts"}
+FIELDS = LISTS | {"id", "source", "statement", "status", "page", "needs"}
+# What a contradiction rests on: proofs on the page of errors, or the source's own stated settings.
+GROUNDS = {"proof", "stated"}
 SOURCES = {
     "M": "Symmetrized variational inference",
     "G": "Permutation-invariant posteriors",
     "S": "Removing symmetries: syre",
     "K": "Implicit regularization in beta-VAEs: GRAE",
 }
-# Each status has a mark, so that it is told by more than colour.
-MARKS = {"reproduced": "●", "scaled down": "◐", "not confirmed": "✕", "open": "○"}
+DEPENDS = "depends on a setting that the source leaves open"
+# Each status has a mark, so that it is told by more than colour. All but the first and the last
+# say more behind a colon.
+MARKS = {
+    "reproduced": "●",
+    "scaled down": "◐",
+    DEPENDS: "◇",
+    "contradicted": "✕",
+    "being run again": "↻",
+    "open": "○",
+}
 INTRODUCTION = """\
 # What we reproduced
 
-This page is made from a list of rows, `book/scoreboard.yml`. A row is one claim of a source. Its
-status is one of four:
+A row is the main statement that a source makes with a figure, a theorem or an equation. Weaker
+statements beside it are parts of the row.
+
+{summary}
+
+A status is one of six:
 
 - **● reproduced**: a page shows it, at the source's own size;
-- **◐ scaled down**: a page shows it on a smaller problem, and the row says how;
-- **✕ not confirmed**: a page measures it and finds otherwise, and the row says what;
+- **◐ scaled down**: a page shows it on a smaller problem, and the sizes say how much smaller;
+- **◇ depends on a setting that the source leaves open**: it holds for some values of the setting
+  and not for others, and the row says for which;
+- **✕ contradicted**: by a proof on the page of [errors](errors.md), or by a run with the settings
+  that the source itself states;
+- **↻ being run again**: what is stored does not decide it, and the row says what is known;
 - **○ open**: not done yet, and the row says what it would take.
 
-A row leaves "open" only with a page, a {ref}`checked claim <how-claims-work>` on that page, and a
-test. A test of this project fails if one of the three is missing or does not exist. The sources'
-own mistakes stand on another page: [errors we found in the sources](errors.md).
+A row leaves "open" only with a page, a {{ref}}`checked claim <how-claims-work>` on that page, and a
+test; nothing is called contradicted without one of the two grounds. A test of this project sees to
+both. We read text copies of the sources, without their figures, and of {{cite:t}}`ziyin2024syre`
+the first preprint: the published version differs. This page is made from `book/scoreboard.yml`.
 """
 
 
@@ -61,111 +80,93 @@ def problems(rows, root=ROOT):
     return found
 
 
+def kind(status):
+    """Return the kind of a status, the words before its colon."""
+    return status.partition(": ")[0]
+
+
 def _row_problems(row, root):
     """Yield what is wrong with one row."""
-    if set(row) != FIELDS:
+    if set(row) - GROUNDS != FIELDS:
         yield f"the fields must be {', '.join(sorted(FIELDS))}"
         return
-    for field in ("functions", "claims", "tests", "parts"):
+    for field in LISTS:
         if not isinstance(row[field], list):
             yield f"{field} must be a list"
             return
-    if not row["claim"] or row["id"][0] not in SOURCES:
-        yield "needs a claim and an id that starts with " + ", ".join(SOURCES)
-    if not re.search(rf"^@\w+\{{{row['source']},", _text(root / "book" / "references.bib"), re.M):
+    if not row["statement"] or row["id"][0] not in SOURCES:
+        yield "needs a statement and an id that starts with " + ", ".join(SOURCES)
+    bibliography = evidence.text(root / "book" / "references.bib")
+    if not re.search(rf"^@\w+\{{{row['source']},", bibliography, re.M):
         yield f"references.bib has no {row['source']}"
-    statuses = [row["status"]] + [part["status"] for part in row["parts"]]
-    for status in statuses:
-        if status not in ("open", "reproduced") and not re.match(
-            r"(scaled down|not confirmed): \S", status
-        ):
-            yield f"unknown status {status!r}"
+    kinds = {kind(row["status"])} | {kind(part["status"]) for part in row["parts"]}
     if row["status"] == "open" and not row.get("needs"):
         yield "an open row says in `needs` what it would take"
-    if row["status"] == "reproduced" and set(statuses) != {"reproduced"}:
-        yield "is called reproduced, but one of its parts is not"
-    if any(status != "open" for status in statuses):
+    if kinds != {"open"}:
         for field in ("page", "claims", "tests"):
             if not row[field]:
                 yield f"is not open, so it must name its {field}"
-    yield from _missing_evidence(row, root)
+    for entry in (row, *row["parts"]):
+        yield from _status_problems(entry, root)
+    yield from _size_problems(row)
+    yield from evidence.missing(row, root)
 
 
-def _missing_evidence(row, root):
-    """Yield what a row names and the project does not have."""
-    names = []
-    if row["page"]:
-        source = page_source(row["page"], root)
-        if source.is_file():
-            names = claim_names(source)
+def _status_problems(entry, root):
+    """Yield what is wrong with the status of a row or a part."""
+    status = entry["status"]
+    more = kind(status) in MARKS and re.search(r": \S", status)
+    if not more and status not in ("open", "reproduced"):
+        yield f"unknown status {status!r}"
+    grounds = [entry[ground] for ground in GROUNDS & set(entry)]
+    if (kind(status) == "contradicted") != bool(grounds):
+        yield "a contradiction, and nothing else, names a proof or the source's stated settings"
+    if not all(isinstance(ground, list) and ground for ground in grounds):
+        yield "proof and stated are lists with something in them"
+        return
+    for name in entry.get("proof", []):
+        if name not in evidence.proved_errors(root):
+            yield f"the page of errors proves no {name}"
+
+
+def _size_problems(row):
+    """Yield where a row's sizes do not fit its status."""
+    smaller = False
+    for size in row["sizes"]:
+        if set(size) != {"what", "ours", "source"} or size["ours"] is None:
+            yield "a size has what, ours and source (null: not stated)"
+            return
+        ours, theirs = size["ours"], size["source"]
+        if all(isinstance(number, int | float) for number in (ours, theirs)):
+            smaller |= ours < theirs
         else:
-            yield f"the page {row['page']} has no source {source.relative_to(root)}"
-    for name in row["claims"]:
-        if name not in names:
-            yield f"the page has no claim {name}"
-    for name in row["functions"]:
-        if not _importable(name):
-            yield f"there is no function {name}"
-    for test in row["tests"]:
-        file, _, name = test.partition("::")
-        if name not in test_names(root / file):
-            yield f"there is no test {test}"
+            smaller |= theirs is not None and ours != theirs
+    if kind(row["status"]) == "scaled down" and not smaller:
+        yield "is called scaled down, but no size is below the source's"
+    if row["status"] == "reproduced" and smaller:
+        yield "is called reproduced, but a size is not the source's"
 
 
-def page_source(page, root=ROOT):
-    """Return the source of a notebook: notebooks/x -> book/x.md."""
-    return root / "book" / Path(page).relative_to("notebooks").with_suffix(".md")
-
-
-def claim_names(path):
-    """Return the names of the claims in a source's code cells, in order."""
-    return list(_claims_in(path.read_text("utf-8"), path.name))
-
-
-@functools.cache  # several rows name one page
-def _claims_in(text, page):
-    notebook = jupytext.reads(text, fmt="md:myst")
-    cells = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
-    # A line of IPython's own (%magic, !command) is not Python: ast cannot read it.
-    code = re.sub(r"^(\s*)[%!].*$", r"\1pass", "\n".join(cells), flags=re.M)
-    names = []
-    for node in ast.walk(ast.parse(code)):
-        if isinstance(node, ast.Call) and getattr(node.func, "id", None) == "claim":
-            name = node.args[0] if node.args else None
-            if not (isinstance(name, ast.Constant) and isinstance(name.value, str)):
-                raise ValueError(
-                    f"{page}: a claim's name must be written out, as its first argument"
-                )
-            names.append(name.value)
-    return names
-
-
-def test_names(path):
-    """Return the names of the tests in a test file; none if there is no such file."""
-    return _tests_in(_text(path))
-
-
-@functools.cache
-def _tests_in(text):
-    functions = (node for node in ast.parse(text).body if isinstance(node, ast.FunctionDef))
-    return [node.name for node in functions if node.name.startswith("test_")]
+# The page.
 
 
 def page(rows=None):
     """Return the text of the page."""
     rows = load() if rows is None else rows
     sections = [_section(letter, rows) for letter in SOURCES]
-    return "\n".join([INTRODUCTION, _summary(rows), "", *sections])
+    return "\n".join([INTRODUCTION.format(summary=_summary(rows)), *sections])
 
 
 def _summary(rows):
-    """Return the counts, in a sentence."""
-    counts = Counter(row["status"].split(":")[0] for row in rows)
-    text = ", ".join(f"{counts[kind]} {kind}" for kind in MARKS)
-    parts = [part["status"] for row in rows for part in row["parts"]]
-    done = sum(status != "open" for status in parts)
+    """Return how many main statements hold, in two sentences."""
+    counts = Counter(kind(row["status"]) for row in rows)
+    holds = counts["reproduced"] + counts["scaled down"]
     return (
-        f"So far, of {len(rows)} rows: **{text}**. Of {len(parts)} parts of rows, {done} are done."
+        f"**Of {len(rows)} main statements, {holds} hold where we tried them**: "
+        f"{counts['reproduced']} at the source's own size and {counts['scaled down']} on a smaller "
+        f"problem. Of the others, {counts[DEPENDS]} hang on a setting that the source leaves open; "
+        f"contradicted are {counts['contradicted']}, {counts['being run again']} are being run "
+        f"again, and {counts['open']} are open."
     )
 
 
@@ -174,18 +175,26 @@ def _section(letter, rows):
     rows = [row for row in rows if row["id"].startswith(letter)]
     keys = ", ".join(f"{{cite:t}}`{key}`" for key in dict.fromkeys(row["source"] for row in rows))
     lines = [f"## {SOURCES[letter]}", "", f"Sources: {keys}.", ""]
-    lines += ["```{list-table}", ":header-rows: 1", ":widths: 8 47 45", ""]
+    lines += ["```{list-table}", ":header-rows: 1", ":widths: 8 42 50", ""]
     lines += ["* - Row", "  - The source says", "  - Status"]
     for row in rows:
-        lines += [f"* - {row['id']}", f"  - {row['claim']}", f"  - {_status(row['status'])}"]
+        lines += [f"* - {row['id']}", f"  - {row['statement']}", f"  - {_status(row, row)}"]
         lines += [f"\n    {text}" for text in _details(row)]
     return "\n".join([*lines, "```", ""])
 
 
-def _status(status):
-    """Return a status as words with its mark."""
-    kind, _, how = status.partition(": ")
-    return f"**{MARKS[kind]} {kind}**" + (f": {how}" if how else "")
+def _status(entry, row):
+    """Return a status as words with its mark, and what a contradiction rests on."""
+    status = entry["status"]
+    values = evidence.claim_values(row["page"], ROOT) if row["page"] else {}
+    _, _, how = evidence.VALUE.sub(lambda name: values[name[1]], status).partition(": ")
+    text = f"**{MARKS[kind(status)]} {kind(status)}**" + (f": {how}" if how else "")
+    if "proof" in entry:
+        names = (f"{{ref}}`{name} <error-{name.lower()}>`" for name in entry["proof"])
+        text += f" (proof: {', '.join(names)})"
+    if "stated" in entry:
+        text += f" (with the source's own settings: {', '.join(entry['stated'])})"
+    return text
 
 
 def _details(row):
@@ -193,30 +202,50 @@ def _details(row):
     if row["page"]:
         # The page links itself, so its own title becomes the link's text.
         yield f"Page: [](../{row['page']}.ipynb)."
-    for field in ("claims", "functions", "tests"):
-        if row[field]:
-            yield f"{field.capitalize()}: " + ", ".join(f"`{name}`" for name in row[field]) + "."
+    for part in row["parts"]:
+        yield f"*{part['part']}*: {_status(part, row)}"
+    if row["sizes"]:
+        yield f"Size, ours and the source's: {'; '.join(map(_size, row['sizes']))}."
     if row.get("needs"):
         yield f"Needs: {row['needs']}."
-    if row["parts"]:
-        parts = "; ".join(f"{part['part']}: {_status(part['status'])}" for part in row["parts"])
-        yield f"Parts: {parts}."
+    links = list(_links(row))
+    if links:
+        yield "\n\n    ".join([":::{dropdown} Evidence", *links, ":::"])
 
 
-def _importable(name):
-    """Tell whether a dotted name is something public in symlib."""
-    module, _, attribute = name.rpartition(".")
-    if not module.startswith("symlib"):
-        return False
-    try:
-        return hasattr(importlib.import_module(module), attribute)
-    except ModuleNotFoundError:
-        return False
+def _size(size):
+    """Return one size in words."""
+    ours, theirs = (
+        f"{number:,}".replace(",", "\N{NO-BREAK SPACE}") if isinstance(number, int) else number
+        for number in (size["ours"], size["source"])
+    )
+    return f"{size['what']} {ours} and {'not stated' if theirs is None else theirs}"
 
 
-def _text(path):
-    """Return a file's text, or nothing if there is no such file."""
-    return path.read_text("utf-8") if path.is_file() else ""
+def _links(row):
+    """Yield a line of links for each kind of evidence."""
+    if row["claims"]:
+        place = f"../{row['page']}.html#claim-"
+        # HTML, since Sphinx knows no target inside a cell's output.
+        links = (f'<a href="{place}{name}"><code>{name}</code></a>' for name in row["claims"])
+        yield f"Claims: {', '.join(links)}."
+    if row["functions"]:
+        yield f"Functions: {', '.join(f'{{py:obj}}`{name}`' for name in row['functions'])}."
+    files = f"{_setting('url')}/blob/{_setting('branch')}"
+    if row["tests"]:
+        pairs = (test.split("::") for test in row["tests"])
+        links = (f"[`{name}`]({files}/{file})" for file, name in pairs)
+        yield f"Tests: {', '.join(links)}."
+    if row["results"]:
+        paths = {name: evidence.result_path(name) for name in row["results"]}
+        links = (f"[`{name}.json`]({files}/{path})" for name, path in paths.items())
+        yield f"Stored results: {', '.join(links)}."
+
+
+@functools.cache
+def _setting(name):
+    """Return a setting of the repository: its url or its branch."""
+    return yaml.safe_load((ROOT / "_config.yml").read_text("utf-8"))["repository"][name]
 
 
 if __name__ == "__main__":

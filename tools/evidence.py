@@ -1,0 +1,141 @@
+"""What the project holds of what its pages name: claims, tests, functions, results, proofs."""
+
+import ast
+import functools
+import importlib
+import json
+import re
+from pathlib import Path
+
+import jupytext
+
+from symlib.book.claim import GLUE
+
+# Decimals and percentages. Whole numbers count things, name sections and carry exponents.
+NUMBER = re.compile(r"(?<![\w.-])(\d+\.\d+|\d+(?=\s?%))(?![\w.])")
+# In a status: the value of a claim, by its name in braces.
+VALUE = re.compile(r"\{([a-z0-9]+(?:-[a-z0-9]+)+)\}")
+# Roles show what a cell computed, and the target of a link is no prose.
+NOT_PROSE = re.compile(r"\{[\w:]+\}`[^`]*`|\]\([^)]*\)")
+
+
+def missing(row, root):
+    """Yield what a row of the scoreboard names and the project does not have."""
+    names, code = [], ""
+    if row["page"]:
+        source = page_source(row["page"], root)
+        if source.is_file():
+            names, code = claim_names(source), code_of(source.read_text("utf-8"))
+        else:
+            yield f"the page {row['page']} has no source {source.relative_to(root)}"
+    statuses = "\n".join(entry["status"] for entry in (row, *row["parts"]))
+    for name in VALUE.findall(statuses):
+        if name not in row["claims"]:
+            yield f"a status shows {name}, which is no claim of the row"
+    for number in typed_numbers(statuses, code):
+        yield f"{number} in a status is typed: no cell of the page holds it"
+    for name in row["claims"]:
+        if name not in names:
+            yield f"the page has no claim {name}"
+    for name in row["functions"]:
+        if not _importable(name):
+            yield f"there is no function {name}"
+    for test in row["tests"]:
+        file, _, name = test.partition("::")
+        if name not in test_names(root / file):
+            yield f"there is no test {test}"
+    for name in row["results"]:
+        if not (root / result_path(name)).is_file():
+            yield f"there is no result {name}"
+
+
+def page_source(page, root):
+    """Return the source of a notebook: notebooks/x -> book/x.md."""
+    return root / "book" / Path(page).relative_to("notebooks").with_suffix(".md")
+
+
+def claim_names(path):
+    """Return the names of the claims in a source's code cells, in order."""
+    return list(_claims_in(path.read_text("utf-8"), path.name))
+
+
+@functools.cache  # several rows name one page
+def _claims_in(text, page):
+    # A line of IPython's own (%magic, !command) is not Python: ast cannot read it.
+    code = re.sub(r"^(\s*)[%!].*$", r"\1pass", code_of(text), flags=re.M)
+    names = []
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Call) and getattr(node.func, "id", None) == "claim":
+            name = node.args[0] if node.args else None
+            if not (isinstance(name, ast.Constant) and isinstance(name.value, str)):
+                raise ValueError(
+                    f"{page}: a claim's name must be written out, as its first argument"
+                )
+            names.append(name.value)
+    return names
+
+
+def code_of(source):
+    """Return the code cells of a source's text, joined."""
+    cells = jupytext.reads(source, fmt="md:myst").cells
+    return "\n".join(cell.source for cell in cells if cell.cell_type == "code")
+
+
+def claim_values(page, root):
+    """Return what a stored notebook's claims show, a dict from their names to texts."""
+    return _values_in(text(root / f"{page}.ipynb") or '{"cells": []}')
+
+
+@functools.cache
+def _values_in(notebook):
+    outputs = [o for cell in json.loads(notebook)["cells"] for o in cell.get("outputs", [])]
+    kept = [o for o in outputs if GLUE in o.get("data", {})]
+    return {o["metadata"]["scrapbook"]["name"]: "".join(o["data"][GLUE]) for o in kept}
+
+
+def typed_numbers(prose, code):
+    """Return the decimals and percentages of a text that the code of its page does not hold."""
+    known = {float(number) for number in re.findall(r"\d+\.\d+|\d+", code)}
+    found = NUMBER.findall(NOT_PROSE.sub("", prose))
+    return [n for n in found if not {float(n), float(n) / 100} & known]
+
+
+def test_names(path):
+    """Return the names of the tests in a test file; none if there is no such file."""
+    return _tests_in(text(path))
+
+
+@functools.cache
+def _tests_in(text):
+    functions = (node for node in ast.parse(text).body if isinstance(node, ast.FunctionDef))
+    return [node.name for node in functions if node.name.startswith("test_")]
+
+
+def proved_errors(root):
+    """Return the names of the errors that the page of errors proves: its part "Errors"."""
+    page = text(root / "book" / "errors.md")
+    parts = re.findall(r"^## Errors.*?(?=^## |\Z)", page, re.M | re.S)
+    return [
+        name.upper() for part in parts for name in re.findall(r"^\(error-(e\d+)\)=", part, re.M)
+    ]
+
+
+def _importable(name):
+    """Tell whether a dotted name is something public in symlib."""
+    module, _, attribute = name.rpartition(".")
+    if not module.startswith("symlib"):
+        return False
+    try:
+        return hasattr(importlib.import_module(module), attribute)
+    except ModuleNotFoundError:
+        return False
+
+
+def result_path(name):
+    """Return where the stored result of an experiment lies, from the repository."""
+    return f"benchmarks/results/{name}.json"
+
+
+def text(path):
+    """Return a file's text, or nothing if there is no such file."""
+    return path.read_text("utf-8") if path.is_file() else ""
