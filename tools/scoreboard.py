@@ -164,9 +164,9 @@ def _summary(rows):
     return (
         f"**Of {len(rows)} main statements, {holds} hold where we tried them**: "
         f"{counts['reproduced']} at the source's own size and {counts['scaled down']} on a smaller "
-        f"problem. Of the others, {counts[DEPENDS]} hang on a setting that the source leaves open; "
-        f"contradicted are {counts['contradicted']}, {counts['being run again']} are being run "
-        f"again, and {counts['open']} are open."
+        f"problem. Of the others, {counts[DEPENDS]} hang on a setting that the source leaves open, "
+        f"{counts['being run again']} are being run again, {counts['open']} are open, and "
+        f"contradicted: {counts['contradicted']}."
     )
 
 
