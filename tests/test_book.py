@@ -78,6 +78,7 @@ def test_a_claim_shows_its_sentence_and_keeps_its_value(monkeypatch):
     (shown, _), (kept, more) = outputs
     assert shown["text/plain"] == "Checked: It is <golden>. [1.618]"
     assert "&lt;golden&gt;" in shown["text/html"]
+    assert ' id="claim-a-name"' in shown["text/html"]  # the scoreboard leads here
     assert kept == {GLUE: "1.618"}
     assert more["metadata"]["scrapbook"]["name"] == "a-name"
 

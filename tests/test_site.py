@@ -17,7 +17,7 @@ import pytest
 
 from symlib.book.flipbook import MAX_FRAMES
 from tests.debian import program
-from tools import build, notebooks
+from tools import build, evidence, notebooks, scoreboard
 
 HTML = build.ROOT / "_build" / "html"
 CHAPTER = "notebooks/03-symmetrized-posteriors.html"
@@ -388,6 +388,17 @@ def test_no_page_loads_a_stranger_and_no_internal_link_is_broken(site):
                 if unquote(parts.fragment) not in pages[target].anchors:
                     broken.append((path.name, link))
     assert broken == []
+
+
+def test_the_scoreboard_leads_to_every_name(site):
+    links = _Page((site / "book" / "scoreboard.html").read_text("utf-8")).links
+    address = notebooks.repository_url() + "/blob/main/"
+    for row in scoreboard.load():
+        wanted = [f"../{row['page']}.html#claim-{name}" for name in row["claims"]]
+        wanted += [f"reference.html#{name}" for name in row["functions"]]
+        wanted += [address + test.partition("::")[0] for test in row["tests"]]
+        wanted += [address + evidence.result_path(name) for name in row["results"]]
+        assert set(wanted) <= set(links), row["id"]
 
 
 def test_pages_with_their_frames_stay_small(site):

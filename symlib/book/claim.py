@@ -70,7 +70,7 @@ def claim(name, value, sentence, *, equal=None, within=None, below=None, above=N
     text = _format(value, digits)
     shown = {
         "text/plain": f"Checked: {sentence} [{text}]",
-        "text/html": f'<p class="claim"><span class="claim-mark">Checked</span> '
+        "text/html": f'<p class="claim" id="claim-{name}"><span class="claim-mark">Checked</span> '
         f'{html.escape(sentence)} <code class="claim-value">{html.escape(text)}</code></p>',
     }
     display(shown, raw=True)
