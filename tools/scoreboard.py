@@ -46,8 +46,9 @@ statements beside it are parts of the row.
 
 A status is one of six:
 
-- **● reproduced**: a page shows it, at the source's own size;
-- **◐ scaled down**: a page shows it on a smaller problem, and the sizes say how much smaller;
+- **● reproduced**: a page shows or proves it, and no size is below one that the source states;
+- **◐ scaled down**: a page shows it on a smaller problem than the source's, or on one of ours where
+  the source has none, and the sizes say which;
 - **◇ depends on a setting that the source leaves open**: it holds for some values of the setting
   and not for others, and the row says for which;
 - **✕ contradicted**: by a proof on the page of [errors](errors.md), or by a run with the settings
@@ -58,7 +59,9 @@ A status is one of six:
 A row leaves "open" only with a page, a {{ref}}`checked claim <how-claims-work>` on that page, and a
 test; nothing is called contradicted without one of the two grounds. A test of this project sees to
 both. We read text copies of the sources, without their figures, and of {{cite:t}}`ziyin2024syre`
-the first preprint: the published version differs. This page is made from `book/scoreboard.yml`.
+the first preprint: the published version differs. Of {{cite:t}}`gelberg2024` we had a summary and
+reports, so its rows are statements as they were reported to us. This page is made from
+`book/scoreboard.yml`.
 """
 
 
@@ -163,10 +166,10 @@ def _summary(rows):
     holds = counts["reproduced"] + counts["scaled down"]
     return (
         f"**Of {len(rows)} main statements, {holds} hold where we tried them**: "
-        f"{counts['reproduced']} at the source's own size and {counts['scaled down']} on a smaller "
-        f"problem. Of the others, {counts[DEPENDS]} hang on a setting that the source leaves open, "
-        f"{counts['being run again']} are being run again, {counts['open']} are open, and "
-        f"contradicted: {counts['contradicted']}."
+        f"{counts['reproduced']} at no smaller size than the source states, and "
+        f"{counts['scaled down']} on a smaller problem. Of the others, {counts[DEPENDS]} hang on a "
+        f"setting that the source leaves open, {counts['being run again']} are being run again, "
+        f"{counts['open']} are open, and contradicted: {counts['contradicted']}."
     )
 
 
