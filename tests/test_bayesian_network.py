@@ -110,7 +110,17 @@ def test_minibatch_elbo_adds_the_symmetrized_term(x64):
 
     def bound(key, term):
         no_data = jnp.zeros((1, 0))
-        return minibatch_elbo(key, base, prior, lambda *_: jnp.zeros(()), no_data, no_data, 1, term)
+        return minibatch_elbo(
+            key,
+            base,
+            prior,
+            lambda *_: jnp.zeros(()),
+            no_data,
+            no_data,
+            1,
+            term,
+            HiddenPermutation(2),
+        )
 
     keys = jax.random.split(jax.random.key(0), 4000)
     plain, mixture = (

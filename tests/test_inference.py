@@ -260,11 +260,11 @@ def test_fit_names_an_objective_that_is_lost():
         result = fit(jax.random.key(0), objective, initialize, steps=30, learning_rate=0.1)
         jax.block_until_ready(result.value)
 
-    with pytest.raises(RuntimeError, match="fit: the objective, or its gradient, became NaN"):
+    with pytest.raises(RuntimeError, match=r"fit: at step \d+, the objective became NaN"):
         run(lambda q, key: jnp.log(q.value) - 2 * jnp.log(q.value))  # rises towards value = 0
-    with pytest.raises(RuntimeError, match="fit: the objective, or its gradient, became NaN"):
+    with pytest.raises(RuntimeError, match="fit: at step 0, the objective became NaN"):
         run(lambda q, key: q.value * jnp.nan)
-    with pytest.raises(RuntimeError, match="fit: the objective, or its gradient, became NaN"):
+    with pytest.raises(RuntimeError, match="fit: at step 0, the gradient of the objective became"):
         run(lambda q, key: jnp.sqrt(q.value - q.value))  # finite, with an infinite slope
 
 

@@ -159,7 +159,7 @@ def symmetrize(case, dtype):
 def test_symmetrized_log_prob(case, dtype, tolerance):
     posterior, count = symmetrize(case, dtype), len(case.matrices)
     z = jax.tree.map(lambda leaf: leaf + 0.5, posterior.base.mean)
-    orbit = jax.vmap(case.group._act, (0, None))(case.group.elements(), z)
+    orbit = jax.vmap(case.group.act, (0, None))(case.group.elements(), z)
     values = many_log_probs(posterior, orbit)
     assert values.dtype == dtype
     # Invariance: all points of an orbit have the same density, though not under the base.
