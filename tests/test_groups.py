@@ -263,6 +263,31 @@ def test_product_acts_part_by_part(dtype):
     assert_close(layers, Layers(jnp.array([-1.0, -2.0], dtype), jnp.array([3.0, 2.0], dtype)), 0)
 
 
+# ---- What a user overrides ----
+
+
+class FirstSign(SignFlip):
+    """A sign of the first entry alone."""
+
+    def act(self, g, z):
+        return z.at[0].multiply(g)
+
+
+class Short(SignFlip):
+    """A sign flip that lists less than its order says."""
+
+    def elements(self):
+        return jnp.ones(1)
+
+
+def test_the_library_calls_what_a_subclass_overrides():
+    z = jnp.array([1.0, 2.0])
+    both = Product(FirstSign(2), SignFlip(1)).act((-1.0, -1.0), (z, jnp.ones(1)))
+    assert_close(both, (jnp.array([-1.0, 2.0]), -jnp.ones(1)), 0)
+    with pytest.raises(ValueError, match=r"order is 2, but elements\(\) gives 1"):
+        Product(Short(1), SignFlip(1)).elements()
+
+
 # ---- Uniformity ----
 
 
@@ -391,7 +416,24 @@ def test_static_mistakes_raise_value_error(call, message):
         call()
 
 
-@pytest.mark.parametrize("bad", [1.5, "2", None])
+def test_elements_of_other_dtypes(x64):
+    assert Translation(1).compose(np.int8([100]), np.int8([100])) == 200  # int8 ends at 127
+    for kind in (jnp.float16, jnp.bfloat16):
+        T = Orthogonal(3).sample(jax.random.key(0)).astype(kind)
+        moved = Orthogonal(3).act(T, jnp.eye(3, dtype=kind))
+        assert moved.dtype == kind
+        np.testing.assert_allclose(moved.astype(float), T.T.astype(float), atol=0.01)
+        with pytest.raises(RuntimeError, match="not orthogonal"):
+            Orthogonal(3).inverse(1.05 * T)
+    with pytest.raises(ValueError, match="a sign has to be real"):
+        SignFlip(1).inverse(1j)
+    # The product of two scales overflows, so it is none.
+    large = jnp.float32(1e30)
+    with pytest.raises(RuntimeError, match="positive and finite"):
+        jax.block_until_ready(Scaling().compose(large, large))
+
+
+@pytest.mark.parametrize("bad", [1.5, "2", None, True])
 def test_size_that_is_no_integer(bad):
     # The run-time type check of the tests may speak before the package does.
     with pytest.raises((ValueError, TypeError)):

@@ -175,6 +175,94 @@ def test_lower_exact_upper_over_random_posteriors(width, x64):
     assert clear > 10  # the bounds are not vacuous
 
 
+def layered_base(key, widths, spread):
+    """Return a Gaussian of variance 1 over a network without biases."""
+    shapes = list(zip(widths[1:], widths[:-1], strict=True))
+    keys = jax.random.split(key, len(shapes))
+    mean = [spread * jax.random.normal(k, s) for k, s in zip(keys, shapes, strict=True)]
+    return IsotropicGaussian(mean, 1.0)
+
+
+@eqx.filter_jit
+def layered_terms(key, base, group, blocks):
+    def one(key):
+        z = base.sample(key)
+        exact = base.log_prob(z) - Symmetrized(base, group).log_prob(z)
+        single = [
+            block_log_ratio(base, z, [b if i == j else None for j in range(len(blocks))])
+            for i, b in enumerate(blocks)
+        ]
+        return exact, block_log_ratio(base, z, blocks), jnp.stack(single)
+
+    return jax.lax.map(one, jax.random.split(key, 1000), batch_size=250)
+
+
+@pytest.mark.parametrize("widths", [(2, 2), (2, 3, 2)])
+def test_adjacent_layers_are_counted_together(widths, x64):
+    # Against the sum over all elements, from copies that overlap to copies far apart.
+    group = HiddenPermutation(*widths)
+    blocks = [jnp.arange(width)[None] for width in widths]
+    crossed = 0
+    for index, spread in enumerate([0.3, 1.0, 3.0]):
+        key = jax.random.fold_in(jax.random.key(len(widths)), index)
+        base = layered_base(key, (1, *widths, 1), spread)
+        exact, joint, single = layered_terms(key, base, group, blocks)
+        error = 4 / math.sqrt(len(exact))
+        assert joint.mean() < exact.mean() + error * jnp.std(exact - joint)
+        # More than the best single layer: the direction is not all there is to it.
+        assert spread < 1 or joint.mean() > single.mean(0).max()
+        surplus = single.sum(1) - exact
+        crossed += surplus.mean() > error * jnp.std(surplus)
+    assert crossed  # the sum of the single layers is none
+
+
+def test_one_trace_of_two_exchanges_is_counted_once(x64):
+    # A diagonal matrix between the layers shows the product of both exchanges alone: log 2.
+    mean = [jnp.zeros((2, 1)), 20 * jnp.eye(2), jnp.zeros((1, 2))]
+    base, pair = IsotropicGaussian(mean, 1.0), jnp.array([[0, 1]])
+    exact, joint, single = layered_terms(
+        jax.random.key(0), base, HiddenPermutation(2, 2), [pair, pair]
+    )
+    assert_allclose(jnp.mean(exact), math.log(2), atol=1e-6)
+    assert_allclose(jnp.mean(single, axis=0), [math.log(2)] * 2, atol=1e-6)
+    assert_allclose(jnp.mean(joint), math.log(2), atol=1e-6)
+
+
+def test_layers_that_are_not_adjacent_add_up(x64):
+    base = layered_base(jax.random.key(0), (1, 2, 2, 2, 1), 1.0)
+    pair = jnp.array([[0, 1]])
+    _, both, single = layered_terms(
+        jax.random.key(1), base, HiddenPermutation(2, 2, 2), [pair, None, pair]
+    )
+    assert_allclose(both, single[:, 0] + single[:, 2], rtol=1e-12)
+
+
+def test_permanent_with_zeros_has_derivatives(dtype):
+    # Some sub-permanents are 0, the whole is not; also the second order exists.
+    log_matrix = jnp.where(jnp.eye(3, dtype=bool), jnp.arange(3.0), -jnp.inf).at[0, 1].set(0.5)
+    value, slope = jax.jit(jax.value_and_grad(log_permanent))(log_matrix)
+    assert_allclose(value, 3.0, rtol=1e-6)
+    assert_allclose(slope, np.eye(3), atol=1e-6)
+    full = jax.random.normal(jax.random.key(0), (3, 3), dtype)
+    found, expected = (
+        jax.jit(jax.hessian(f))(full).reshape(9, 9) for f in (log_permanent, brute_force)
+    )
+    assert_allclose(found, expected, atol=1e-5)
+
+
+class Unsorted(SignFlip):
+    """A group whose list begins with another element."""
+
+    def elements(self):
+        return jnp.array([-1.0, 1.0])
+
+
+def test_draws_without_replacement_need_the_identity_first():
+    base = IsotropicGaussian(jnp.ones(2), 1.0)
+    with pytest.raises(RuntimeError, match="has to be its identity"):
+        sampled_log_ratio(jax.random.key(0), base, Unsorted(2), jnp.ones(2), 2, replace=False)
+
+
 def test_example_of_four_scalars(x64):
     # Gelberg et al. (2024) as checked by others: I = 2.579, K = 20 gives 2.178 and 3.50.
     mean = (jnp.array([[-1.5], [-0.5], [0.5], [1.5]]), jnp.zeros((0, 4)))
@@ -298,6 +386,7 @@ def test_gradients_are_finite_at_coinciding_units(estimator, dtype):
 # ---- Mistakes ----
 
 BASE = IsotropicGaussian([jnp.ones((3, 2)), jnp.ones((1, 3))], 1.0)
+DEEP = IsotropicGaussian([jnp.ones((2, 1)), jnp.ones((2, 2)), jnp.ones((1, 2))], 1.0)
 PLANE = IsotropicGaussian(jnp.ones(2), 1.0)
 LARGE = IsotropicGaussian([jnp.ones((16, 2)), jnp.ones((1, 16))], 1.0)
 
@@ -342,6 +431,8 @@ def test_bad_numbers_of_elements(call, message):
         (lambda: permutation_log_ratio(jnp.zeros((16, 16))), "symlib.permutation_bounds"),
         (lambda: block_log_ratio(BASE, BASE.mean, jnp.array([0, 1])), "integer array"),
         (lambda: block_log_ratio(BASE, BASE.mean, jnp.ones((1, 2))), "integer array"),
+        (lambda: block_log_ratio(DEEP, DEEP.mean, jnp.array([[0, 1]])), "list with an entry for"),
+        (lambda: block_log_ratio(DEEP, DEEP.mean, [None, None]), "blocks for one or more"),
         (lambda: unit_blocks(BASE, 4), "at most 3, the width, got 4"),
         (lambda: unit_blocks(BASE, 0), "at least 1, got 0"),
         (lambda: unit_blocks(BASE, 2, layer=1), "layer has to be in 0, ..., 0, got 1"),
