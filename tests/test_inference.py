@@ -287,8 +287,9 @@ def lost_objective(q, key):
 
 
 def lost_parameter(q, key):
-    root = jnp.where(q.place > 2, jnp.sqrt(q.broken - q.broken), 0.0)  # infinite slope, value 0
-    return q.place + jnp.where(q.broken > 0, root, 0.0)
+    nothing = q.place - q.place
+    bad = (q.broken > 0) & (q.place > 2)
+    return q.place + jnp.sqrt(jnp.where(bad, nothing, 1.0))  # finite, with an infinite slope
 
 
 def raised_error(q, key):
