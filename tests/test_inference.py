@@ -287,9 +287,9 @@ def lost_objective(q, key):
 
 
 def lost_parameter(q, key):
-    nothing = q.place - q.place
     bad = (q.broken > 0) & (q.place > 2)
-    return q.place + jnp.sqrt(jnp.where(bad, nothing, 1.0))  # finite, with an infinite slope
+    root = jnp.where(bad, q.place - q.place, 1.0)
+    return q.place + jnp.sqrt(root) - root  # 0 is added, with an infinite slope where it is bad
 
 
 def raised_error(q, key):
