@@ -212,12 +212,14 @@ class Symmetrized(eqx.Module):
         `IsotropicGaussian`, over an array or a pytree whose leaves have a last axis of length k,
         the integral is a Bessel function of a matrix: `symlib.rotations.rotation_log_ratio`. It is
         exact up to k = 3; above, the error is that of `symlib.bessel.log_hyp0f1`. For
-        `HiddenPermutation(d)`, one hidden layer of at most 15 units, it is a permanent:
-        `symlib.permanent.permutation_log_ratio`.
+        `HiddenPermutation(d)`, one hidden layer of at most 15 units, and a Gaussian it is a
+        permanent: `symlib.permanent.permutation_log_ratio`. Subclasses of these two groups, and of
+        the Gaussians with another law, take the sum or are refused.
 
         Raises:
-            ValueError: `z` has a wrong shape, the group has too many elements to list, or it is
-                infinite and the pair of group and base is not the one above.
+            ValueError: `z` has a wrong shape, the base does not return a scalar, the group has too
+                many elements to list or another number than its order, or it is infinite and the
+                pair of group and base is not the one above.
         """
         log_ratio = self._closed_log_ratio(z)
         if log_ratio is not None:
