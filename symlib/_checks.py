@@ -14,7 +14,7 @@ from jaxtyping import PyTree
 def positive_integer(owner: object, name: str, value) -> int:
     """Return `value` as an int of at least 1."""
     try:
-        number = operator.index(value)
+        number = 0 if isinstance(value, bool) else operator.index(value)
     except TypeError:
         number = 0
     if number < 1:
@@ -35,6 +35,63 @@ def floating_leaves(owner: object, name: str, tree: PyTree) -> PyTree:
         found = ", ".join(map(str, dtypes)) or "no array"
         raise ValueError(f"{owner}: {name} has to hold floating-point arrays, got {found}.")
     return tree
+
+
+def full_precision(owner: object, name: str, tree: PyTree) -> PyTree:
+    """Return `tree` as `floating_leaves` does; half precision is refused as well.
+
+    Sums of log densities in half precision are wrong in the second digit, and an optimiser's
+    steps vanish in the rounding of its parameters.
+    """
+    tree = floating_leaves(owner, name, tree)
+    for leaf in jax.tree.leaves(tree):
+        if jnp.finfo(leaf.dtype).bits < 32:
+            raise ValueError(
+                f"{owner}: {name} has to be in float32 or float64, got {leaf.dtype}; keep it in "
+                "float32 and cast it where your model needs half precision."
+            )
+    return tree
+
+
+def real_element(owner: object, name: str, value, shape: tuple[int, ...]) -> jax.Array:
+    """Return `value` as a real floating-point array, which has to have `shape`."""
+    array = array_shape(owner, name, value, shape)
+    if jnp.issubdtype(array.dtype, jnp.complexfloating):
+        raise ValueError(f"{owner}: {name} has to be real, got {array.dtype}.")
+    return array.astype(jnp.result_type(array, float))  # small integers would overflow
+
+
+def scalar(owner: object, name: str, value) -> jax.Array:
+    """Return `value`, what a function gave for one point, which has to be one real number."""
+    shape, dtype = jnp.shape(value), jnp.result_type(value)
+    if shape != () or jnp.issubdtype(dtype, jnp.complexfloating):
+        found = f"shape {shape}" if shape else dtype
+        raise ValueError(f"{owner}: {name} has to return a scalar, got {found}.")
+    return jnp.asarray(value)
+
+
+def mean_and_error(owner: object, terms: jax.Array, message: str) -> tuple[jax.Array, jax.Array]:
+    """Return the mean of independent terms, all finite, and its standard error."""
+    terms = eqx.error_if(terms, ~jnp.isfinite(terms), f"{owner}: {message}")
+    variance = jnp.var(terms, ddof=1) / len(terms)
+    # The square root has no slope at 0, where all terms are equal: 0 stands for it.
+    positive = variance > 0
+    error = jnp.where(positive, jnp.sqrt(jnp.where(positive, variance, 1)), 0)
+    return jnp.mean(terms), error
+
+
+def no_derivative(owner: object, remedy: str, tree: PyTree) -> PyTree:
+    """Return `tree`, whose derivatives raise a ValueError that names the remedy."""
+
+    @jax.custom_jvp
+    def same(tree):
+        return tree
+
+    @same.defjvp
+    def refuse(primals, tangents):
+        raise ValueError(f"{owner} has no derivative: {remedy}, or take it out of the gradient.")
+
+    return same(tree)
 
 
 def array_shape(owner: object, name: str, value, shape: tuple[int, ...]) -> jax.Array:

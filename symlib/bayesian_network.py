@@ -8,12 +8,15 @@ trains, and may be symmetrized: then `log_ratio` adds a term of `symlib.permutat
 import math
 from collections.abc import Callable
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
-from symlib._checks import positive_integer
+from symlib._checks import full_precision, positive, positive_integer, scalar
+from symlib.groups import Group
 from symlib.posteriors import Gaussian
+from symlib.symmetry import require_invariance
 
 
 def gaussian_log_likelihood(
@@ -24,16 +27,19 @@ def gaussian_log_likelihood(
     Args:
         prediction: The output $f$ of the network.
         target: $y$, of the same shape.
-        noise_variance: $\sigma^2 > 0$.
+        noise_variance: $\sigma^2 > 0$, a number.
 
     Raises:
-        ValueError: The shapes differ.
+        ValueError: The shapes differ, or $\sigma^2$ is not positive and finite.
+        RuntimeError: The latter, under a transformation of JAX.
     """
-    if prediction.shape != target.shape:
+    noise_variance = positive("gaussian_log_likelihood", "noise_variance", noise_variance)
+    if jnp.shape(prediction) != jnp.shape(target):
         raise ValueError(
             f"gaussian_log_likelihood: prediction and target have to have the same shape, got "
-            f"{prediction.shape} and {target.shape}."
+            f"{jnp.shape(prediction)} and {jnp.shape(target)}."
         )
+    prediction = full_precision("gaussian_log_likelihood", "prediction", prediction)
     squares = (target - prediction) ** 2 / noise_variance
     return -0.5 * jnp.sum(squares + jnp.log(2 * math.pi * noise_variance))
 
@@ -41,7 +47,21 @@ def gaussian_log_likelihood(
 def categorical_log_likelihood(
     logits: Float[Array, " classes"], label: Int[Array, ""]
 ) -> Float[Array, ""]:
-    r"""Return $\log \mathrm{softmax}(f)_y$ in nats for one label $y$ from 0 to the last class."""
+    r"""Return $\log \mathrm{softmax}(f)_y$ in nats for one label $y$ from 0 to the last class.
+
+    Raises:
+        ValueError: `logits` is no vector in float32 or float64, or the label no integer.
+        RuntimeError: The label is no class. JAX would take the nearest one without a word.
+    """
+    logits = full_precision("categorical_log_likelihood", "logits", logits)
+    label = jnp.asarray(label)
+    if logits.ndim != 1 or label.ndim or not jnp.issubdtype(label.dtype, jnp.integer):
+        raise ValueError(
+            "categorical_log_likelihood: expected a vector of logits and one integer label, got "
+            f"shapes {logits.shape} and {label.shape} and a label of type {label.dtype}."
+        )
+    message = f"categorical_log_likelihood: the label has to be from 0 to {len(logits) - 1}."
+    label = eqx.error_if(label, (label < 0) | (label >= len(logits)), message)
     return jax.nn.log_softmax(logits)[label]
 
 
@@ -54,6 +74,8 @@ def minibatch_elbo(
     targets: Array,
     batch_size: int,
     log_ratio: Callable[[PRNGKeyArray, Gaussian, PyTree], Float[Array, ""]] | None = None,
+    group: Group | None = None,
+    check_invariance: bool = True,
 ) -> Float[Array, ""]:
     r"""Estimate the evidence lower bound from one draw of the parameters and some of the data.
 
@@ -62,8 +84,10 @@ def minibatch_elbo(
 
     with the divergence of the two Gaussians in closed form. Without the last term its mean is the
     bound of mean field. With a term whose mean is at most $KL[q \| q^G]$ it is a bound of the
-    symmetrized posterior, provided that prior and likelihood do not change under the group. The
-    estimate is unbiased and reparameterized.
+    symmetrized posterior, provided that prior and likelihood do not change under the group. So the
+    term comes with its group, and each call, also one inside `fit`, compares the prior and a
+    sixteenth of the batch before and after one random element: see
+    `symlib.symmetry.require_invariance`. The estimate is unbiased and reparameterized.
 
     Args:
         key: Random key, for the batch, the draw and the term.
@@ -75,10 +99,21 @@ def minibatch_elbo(
         batch_size: B, drawn from the N pairs with replacement; N takes all of them once.
         log_ratio: Function (key, base, parameters) -> scalar. The sign of each function of
             `symlib.permutation_bounds` is the right one.
+        group: The group of the term, needed with one.
+        check_invariance: Whether to compare.
 
     Raises:
-        ValueError: Inputs and targets differ in number, or `batch_size` is not 1, ..., N.
+        ValueError: Inputs and targets differ in number, `batch_size` is not 1, ..., N, a function
+            does not return a scalar, there is a term without a group, or prior or likelihood
+            change under it.
+        RuntimeError: A value is NaN or infinite; under a transformation, prior or likelihood
+            change under the group.
     """
+    if log_ratio is not None and group is None:
+        raise ValueError(
+            "minibatch_elbo: log_ratio needs its group, as group=HiddenPermutation(5), since prior "
+            "and likelihood have to be invariant under it."
+        )
     count = len(inputs)
     batch_size = positive_integer("minibatch_elbo", "batch_size", batch_size)
     if len(targets) != count or batch_size > count:
@@ -91,6 +126,25 @@ def minibatch_elbo(
         rows = jax.random.randint(batch_key, (batch_size,), 0, count)
         inputs, targets = inputs[rows], targets[rows]
     parameters = base.sample(draw_key)
-    terms = jax.vmap(log_likelihood, (None, 0, 0))(parameters, inputs, targets)
-    value = jnp.mean(terms) * count - base.kl(prior)
-    return value if log_ratio is None else value + log_ratio(ratio_key, base, parameters)
+
+    def likelihood(parameters, x, y):
+        return scalar("minibatch_elbo", "log_likelihood", log_likelihood(parameters, x, y))
+
+    terms = jax.vmap(likelihood, (None, 0, 0))(parameters, inputs, targets)
+    divergence = scalar("minibatch_elbo", "kl of the base", base.kl(prior))
+    value = jnp.mean(terms) * count - divergence
+    if log_ratio is not None:
+        value += scalar("minibatch_elbo", "log_ratio", log_ratio(ratio_key, base, parameters))
+        if check_invariance:
+            few = slice(max(1, batch_size // 16))
+
+            def model(parameters):
+                rows = jax.vmap(likelihood, (None, 0, 0))(parameters, inputs[few], targets[few])
+                return jnp.append(rows, prior.log_prob(parameters))
+
+            # Beyond the keys above.
+            check_key = jax.random.fold_in(key, 3)
+            points = jax.tree.map(lambda leaf: leaf[None], parameters)
+            value = require_invariance("minibatch_elbo", model, group, points, check_key, value)
+    message = "minibatch_elbo: log_likelihood or log_ratio gave NaN or infinity."
+    return eqx.error_if(value, ~jnp.isfinite(value), message)

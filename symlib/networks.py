@@ -48,6 +48,7 @@ class HiddenPermutation(Product):
         return f"HiddenPermutation{self.widths}".replace(",)", ")")
 
     def _check_point(self, z):
+        z = floating_leaves(self, "z", z)
         found = hidden_widths(z)
         if found != self.widths:
             raise ValueError(
@@ -55,10 +56,10 @@ class HiddenPermutation(Product):
             )
         return z
 
-    def _act(self, g, z):
-        layers, join = split_layers(z)
+    def act(self, g, z):
+        layers, join = split_layers(self._check_point(z))
         # Place j of a permuted layer holds the unit that came from there.
-        origins = [None, *self._inverse(g), None]
+        origins = [None, *self.inverse(g), None]
 
         def permute(leaf, incoming, outgoing):
             leaf = leaf if outgoing is None else leaf[outgoing]
@@ -89,15 +90,17 @@ def hidden_widths(z: PyTree) -> tuple[int, ...]:
     return tuple(out for out, _ in shapes[:-1])
 
 
-def unit_rows(z: PyTree, layer: int = 0) -> Float[Array, "d p"]:
+def unit_rows(z: PyTree, layer: int = 0, *, incoming: bool = True) -> Float[Array, "d p"]:
     r"""Return the parameters of each unit of one hidden layer, as the rows of a matrix.
 
     A row holds the incoming weights of the unit, its biases and its outgoing weights: what the
-    unit takes along when it moves. Different units share none of them.
+    unit takes along when it moves. Units of one layer share none of them. Units of two adjacent
+    layers share the weights between them.
 
     Args:
         z: The parameters of a network.
         layer: The hidden layer, counted from 0.
+        incoming: Whether the incoming weights are part of the rows.
 
     Raises:
         ValueError: `z` is no network, or has no such hidden layer.
@@ -106,41 +109,52 @@ def unit_rows(z: PyTree, layer: int = 0) -> Float[Array, "d p"]:
     if not 0 <= layer < len(widths):
         raise ValueError(f"unit_rows: layer has to be in 0, ..., {len(widths) - 1}, got {layer}.")
     layers, _ = split_layers(z)
-    incoming = [leaf.reshape(widths[layer], -1) for leaf in jax.tree.leaves(layers[layer])]
+    own = [leaf for leaf in jax.tree.leaves(layers[layer]) if incoming or leaf.ndim == 1]
     (weights,) = (leaf for leaf in jax.tree.leaves(layers[layer + 1]) if leaf.ndim == 2)
-    return jnp.concatenate([*incoming, weights.T], axis=1)
+    return jnp.concatenate([*(leaf.reshape(widths[layer], -1) for leaf in own), weights.T], axis=1)
 
 
 def unit_moments(
-    base: eqx.Module, layer: int = 0
+    base: eqx.Module, layer: int = 0, *, incoming: bool = True
 ) -> tuple[Float[Array, "d p"], Float[Array, "d p"]]:
     """Return the means and variances of a Gaussian, with a row for each unit as in `unit_rows`.
 
-    Raises as `unit_rows` does.
+    Raises as `unit_rows` does, and ValueError if the base is no Gaussian with independent entries.
     """
-    means = unit_rows(base.mean, layer)
-    if jax.tree.structure(base.variance) == jax.tree.structure(0.0):
-        return means, jnp.broadcast_to(base.variance, means.shape)  # one variance for all
-    return means, unit_rows(base.variance, layer)
+    moments = getattr(base, "_entry_moments", None)
+    if moments is None:
+        raise ValueError(
+            "The units of a network are independent under an IsotropicGaussian or a "
+            f"DiagonalGaussian, got {type(base).__name__}."
+        )
+    return tuple(unit_rows(tree, layer, incoming=incoming) for tree in moments())
 
 
-def unit_log_densities(base: eqx.Module, z: PyTree, layer: int = 0) -> Float[Array, "d d"]:
+def unit_log_densities(
+    base: eqx.Module, z: PyTree, layer: int = 0, *, incoming: bool = True
+) -> Float[Array, "d d"]:
     r"""Return the matrix $\log q_i(n_j)$: the law of unit i at the parameters of unit j, in nats.
 
     A Gaussian $q$ with independent entries factorises over the units, so that
     $\log q(g^{-1} \cdot \omega) - \log q(\omega) = \sum_i \log q_i(n_{g(i)}) - \log q_i(n_i)$
-    for every permutation $g$ of this layer.
+    for every permutation $g$ of this layer. Without the incoming weights the matrix is that of the
+    remaining entries of each row.
+
+    The matrix speaks of one layer. Do not add up what two adjacent layers gain: they share the
+    weights between them. `symlib.permutation_bounds.block_log_ratio` takes several layers.
 
     Args:
         base: An `IsotropicGaussian` or a `DiagonalGaussian` over the parameters of a network.
         z: A point.
         layer: The hidden layer, counted from 0.
+        incoming: Whether the incoming weights of the units count.
 
     Raises:
-        ValueError: The base or `z` is no network, has no such layer, or their widths differ.
+        ValueError: The base is another one, it or `z` is no network or has no such layer, or their
+            widths differ.
     """
-    means, variances = unit_moments(base, layer)
-    rows = unit_rows(z, layer)
+    means, variances = unit_moments(base, layer, incoming=incoming)
+    rows = unit_rows(z, layer, incoming=incoming)
     if rows.shape != means.shape:
         raise ValueError(
             f"unit_log_densities: z has to have units (number, parameters) {means.shape} as the "
@@ -160,6 +174,12 @@ def unit_log_densities(base: eqx.Module, z: PyTree, layer: int = 0) -> Float[Arr
 def split_layers(z: PyTree) -> tuple[list, Callable[[list], PyTree]]:
     """Return the layers of a network, and the function that puts changed ones in their place."""
     if hasattr(z, "layers"):
+        inside, everything = (len(jax.tree.leaves(tree)) for tree in (z.layers, z))
+        if inside < everything:  # such as the slopes of a trained activation, one a unit
+            raise ValueError(
+                f"A {type(z).__name__} with arrays outside its layers, {everything - inside} of "
+                "them: a unit that moves would leave its share of them behind."
+            )
         return list(z.layers), lambda layers: eqx.tree_at(lambda n: n.layers, z, tuple(layers))
     if not isinstance(z, tuple | list) or len(z) < 2:
         raise ValueError(

@@ -13,8 +13,9 @@ from itertools import combinations
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy.special import logsumexp
 from jaxtyping import Array, Float
+
+from symlib._checks import full_precision
 
 # The work and the memory grow as n 2^n: n = 15 asks for 245,760 numbers a matrix and takes
 # milliseconds; each step of 1 doubles it, and batches multiply it.
@@ -28,22 +29,24 @@ def log_permanent(log_matrix: Float[Array, "..."]) -> Float[Array, ""]:
     column of its last row, $f(S) = \sum_{j \in S} e^{A_{|S| j}} f(S \setminus \{j\})$, hence
     $n 2^{n-1}$ multiplications in place of $n \cdot n!$ (Held and Karp's idea for another sum).
     All terms are positive, so nothing cancels: the error is some n roundings of the logarithms. The
-    derivative with respect to $A_{ij}$ is the share of the permutations with $g(i) = j$.
+    derivative with respect to $A_{ij}$ is the share of the permutations with $g(i) = j$; all orders
+    exist, also where some entries are 0.
 
     Args:
-        log_matrix: Logarithms $A$ of the entries; minus infinity stands for an entry of 0.
+        log_matrix: Logarithms $A$ of the entries in float32 or float64; minus infinity stands for
+            an entry of 0.
 
     Returns:
-        The logarithm of the permanent, minus infinity if no permutation avoids the zeros. The
-        gradient is defined where it is finite.
+        The logarithm of the permanent, minus infinity if no permutation avoids the zeros, where
+        there is no gradient. NaN if an entry is NaN.
 
     Raises:
-        ValueError: The matrix is not square, or n exceeds 15.
+        ValueError: The matrix is not square, n exceeds 15, or the dtype is another one.
 
     References:
         Ryser (1963), Combinatorial Mathematics, chapter 2, for the permanent and its cost.
     """
-    log_matrix = jnp.asarray(log_matrix)
+    log_matrix = full_precision("log_permanent", "log_matrix", log_matrix)
     if log_matrix.ndim != 2 or log_matrix.shape[0] != log_matrix.shape[1]:
         raise ValueError(f"log_permanent: expected a square matrix, got {log_matrix.shape}.")
     size = len(log_matrix)
@@ -62,22 +65,39 @@ def permutation_log_ratio(log_densities: Float[Array, "..."]) -> Float[Array, ""
     Exact up to rounding, at a cost of $d \, 2^d$. Its mean over draws of the base lies between 0
     and $\log d!$.
 
+    Values of two layers may be added up only if the layers are not adjacent: adjacent ones share
+    weights, and the sum is then too large. `symlib.permutation_bounds.block_log_ratio` takes
+    several layers.
+
     Args:
         log_densities: The matrix $\log q_i(n_j)$ of `symlib.networks.unit_log_densities`.
 
     Raises:
-        ValueError: The matrix is not square, or d exceeds 15.
+        ValueError: As `log_permanent`.
     """
     value = log_permanent(log_densities)
-    return jnp.trace(log_densities) - value + math.lgamma(len(log_densities) + 1)
+    return jnp.trace(jnp.asarray(log_densities)) - value + math.lgamma(len(log_densities) + 1)
 
 
 @jax.jit  # one compilation for a size; called one by one the steps would compile for seconds
 def _over_subsets(log_matrix):
     values = jnp.zeros(1, log_matrix.dtype)
     for row, (columns, rests) in zip(log_matrix, _subsets(len(log_matrix)), strict=True):
-        values = logsumexp(row[columns] + values[rests], axis=1)
+        values = _log_sum(row[columns] + values[rests])
     return values[0]
+
+
+def _log_sum(terms):
+    """Return log sum exp over the last axis, with the slope 0 where all terms are 0.
+
+    The library's own has the slope NaN there, also if the total is positive and does not need
+    these terms.
+    """
+    largest = jax.lax.stop_gradient(jnp.max(terms, axis=-1))  # any constant gives the same sum
+    shift = jnp.where(jnp.isfinite(largest), largest, 0)
+    total = jnp.sum(jnp.exp(terms - shift[..., None]), axis=-1)
+    empty = total == 0  # False for NaN, which stays
+    return jnp.where(empty, -jnp.inf, jnp.log(jnp.where(empty, 1, total)) + shift)
 
 
 @lru_cache

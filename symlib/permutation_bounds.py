@@ -22,6 +22,7 @@ k, and $s_k^{-1} s_j$ has the law of the list itself, with the identity in place
 """
 
 import math
+from collections.abc import Sequence
 
 import equinox as eqx
 import jax
@@ -29,39 +30,78 @@ import jax.numpy as jnp
 from jax.scipy.special import logsumexp
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
-from symlib._checks import positive_integer
-from symlib.groups import Group
-from symlib.networks import HiddenPermutation, unit_log_densities, unit_moments
+from symlib._checks import positive_integer, scalar
+from symlib.groups import Group, listed
+from symlib.networks import HiddenPermutation, hidden_widths, unit_log_densities, unit_moments
 from symlib.permanent import permutation_log_ratio
 from symlib.posteriors import Gaussian
 
 
-def block_log_ratio(log_densities: Float[Array, "d d"], blocks: Array) -> Float[Array, ""]:
+def block_log_ratio(
+    base: Gaussian, z: PyTree, blocks: Array | Sequence[Array | None]
+) -> Float[Array, ""]:
     r"""Return a term whose mean is a **lower** bound of $I$, from permutations within blocks.
 
-    The permutations that keep every block of units to itself form a subgroup, $S_b^m$. Its mixture
-    factorises over the blocks, so that the term is the sum of `permutation_log_ratio` over them, at
-    a cost of $m b^2$ + $m b \, 2^b$. Blocks of two are disjoint transpositions. The mean over draws
-    is at most $m \log b!$: for 30 units, 10.4 nats in 15 pairs and 32.9 in five blocks of six.
+    The permutations that keep every block of units to itself form a subgroup, $S_b^m$ for m blocks
+    of b units in a layer. Its mixture factorises over the blocks, so that the term is the sum of
+    `permutation_log_ratio` over them, at a cost of $m b^2$ + $m b \, 2^b$. Blocks of two are
+    disjoint transpositions. The mean over draws is at most $m \log b!$: for 30 units, 10.4 nats in
+    15 pairs and 32.9 in five blocks of six.
+
+    **Several layers** go into one call. The weights between two adjacent layers with blocks count
+    for the lower of the two only: the rows of the upper one come without their incoming weights.
+    Proof: let $h = (h_1, \dots, h_{L-1})$ be uniform in the product of the subgroups and
+    $\omega' = h \cdot \omega$. The gain of the product is the mutual information of $h$ and
+    $\omega'$, at most I, and by the chain rule the sum over the layers of the information on $h_l$
+    given $h_{l+1}, \dots, h_{L-1}$. Undo these: the outgoing weights and the biases of layer l
+    are then moved by $h_l$ alone, and so are its incoming weights unless layer $l - 1$ has
+    blocks. What this part of $\omega'$ tells of $h_l$ is at most all of it, and is the mean of the
+    term.
+
+    Do not add up calls for single layers that are adjacent: each counts the weights between them,
+    and the sum can exceed I. With widths (2, 2), a diagonal matrix between the layers and nothing
+    else that tells units apart, only $h_2 h_1$ leaves a trace: I is $\log 2$, and so is each of
+    the two single gains. Layers that are not adjacent share nothing, and the sum of their calls
+    is what one call returns.
 
     The direction holds for any blocks, also ones that follow the base, as long as they do not
     depend on the draw.
 
     Args:
-        log_densities: The matrix $\log q_i(n_j)$ of `unit_log_densities`.
-        blocks: The units of each block, from 0 to d - 1, no unit twice. Units may be left out.
+        base: A Gaussian with independent entries over the parameters of a network.
+        z: A draw $\omega$ from the base.
+        blocks: The units of each block, an integer array (blocks, units), from 0 to d - 1, no unit
+            twice. Units may be left out. For a network with several hidden layers, a list or tuple
+            with one such array for each of them, None for a layer that is left out.
 
     Raises:
-        ValueError: A shape is wrong, or the blocks hold more than 15 units.
+        ValueError: A shape is wrong, the layers of the network and the blocks differ in number, or
+            a block holds more than 15 units.
         RuntimeError: A unit stands twice, or is none of 0, ..., d - 1.
     """
-    blocks = jnp.asarray(blocks)
-    if blocks.ndim != 2 or not jnp.issubdtype(blocks.dtype, jnp.integer):
+    widths = hidden_widths(base.mean)
+    layers = list(blocks) if isinstance(blocks, list | tuple) else [blocks]
+    if len(layers) != len(widths) or all(layer is None for layer in layers):
         raise ValueError(
-            f"block_log_ratio: blocks has to be an integer array (blocks, units), got {blocks}."
+            f"block_log_ratio: the network has hidden layers of widths {widths}; give blocks for "
+            f"one or more in a list with an entry for each, None for none, got {len(layers)}."
         )
-    blocks = _disjoint(blocks, len(log_densities))
-    return jnp.sum(jax.vmap(lambda b: permutation_log_ratio(log_densities[jnp.ix_(b, b)]))(blocks))
+    total = 0
+    for layer, units in enumerate(layers):
+        if units is None:
+            continue
+        units = jnp.asarray(units)
+        if units.ndim != 2 or not jnp.issubdtype(units.dtype, jnp.integer):
+            raise ValueError(
+                f"block_log_ratio: blocks has to be an integer array (blocks, units), got {units}."
+            )
+        units = _disjoint(units, widths[layer])
+        # Between two layers with blocks the lower one has the weights.
+        incoming = layer == 0 or layers[layer - 1] is None
+        log_densities = unit_log_densities(base, z, layer, incoming=incoming)
+        of_block = jax.vmap(lambda b, A=log_densities: permutation_log_ratio(A[jnp.ix_(b, b)]))
+        total += jnp.sum(of_block(units))
+    return total
 
 
 def unit_blocks(base: Gaussian, size: int, *, layer: int = 0) -> Int[Array, "m size"]:
@@ -145,7 +185,7 @@ def sampled_log_ratio(
         Gelberg et al. (2024); Poole et al. (2019), On variational bounds of mutual information.
     """
     count = positive_integer("sampled_log_ratio", "num_elements", num_elements)
-    log_weight = _log_weight(base, group, z)
+    log_weight = _log_weight("sampled_log_ratio", base, group, z)
     if replace:
         elements = jax.vmap(group.sample)(jax.random.split(key, count - 1))
     else:
@@ -154,7 +194,7 @@ def sampled_log_ratio(
                 f"sampled_log_ratio: {group} has {group.order} elements, fewer than the "
                 f"{count} asked for without replacement."
             )
-        everything = group.elements()  # the identity stands first
+        everything = _identity_first("sampled_log_ratio", group)
         rows = 1 + jax.random.permutation(key, group.order - 1)[: count - 1]
         elements = jax.tree.map(lambda leaf: leaf[rows], everything)
     if count == 1:
@@ -177,7 +217,7 @@ def sampled_log_ratio_upper(
     Args and errors as in `sampled_log_ratio`.
     """
     count = positive_integer("sampled_log_ratio_upper", "num_elements", num_elements)
-    log_weight = _log_weight(base, group, z)
+    log_weight = _log_weight("sampled_log_ratio_upper", base, group, z)
     elements = jax.vmap(group.sample)(jax.random.split(key, count))
     return math.log(count) - logsumexp(jax.vmap(log_weight)(elements))
 
@@ -189,14 +229,28 @@ def _disjoint(blocks, width):
     return eqx.error_if(blocks, wrong, message)
 
 
-def _log_weight(base, group, z):
+def _identity_first(owner, group):
+    """Return all elements of the group, of which the first has to be the identity."""
+    elements = listed(group)
+    equal = jax.tree.map(lambda leaf, e: jnp.all(leaf[0] == e), elements, group.identity())
+    wrong = ~jnp.stack(jax.tree.leaves(equal)).all()
+    message = f"{owner}: the first of the elements of {group} has to be its identity."
+    return jax.tree.map(lambda leaf: eqx.error_if(leaf, wrong, message), elements)
+
+
+def _log_weight(owner, base, group, z):
     """Return the function g -> log q(g^-1 z) - log q(z)."""
-    z = group._check_point(z)
-    if isinstance(group, HiddenPermutation) and len(group.widths) == 1:
+    # The short cut is for the group itself: a subclass may act in another way.
+    gaussian = isinstance(base, Gaussian) and base._is_gaussian()
+    if type(group) is HiddenPermutation and len(group.widths) == 1 and gaussian:
         # A permutation only chooses among d^2 numbers: no network is moved.
-        log_densities = unit_log_densities(base, z)
+        log_densities = unit_log_densities(base, group._check_point(z))
         units = jnp.arange(len(log_densities))
         identity = jnp.trace(log_densities)
         return lambda g: jnp.sum(log_densities[units, g[0]]) - identity
-    reference = base.log_prob(z)
-    return lambda g: base.log_prob(group._act(group._inverse(g), z)) - reference
+
+    def log_prob(z):
+        return scalar(owner, "log_prob of the base", base.log_prob(z))
+
+    reference = log_prob(z)
+    return lambda g: log_prob(group.act(group.inverse(g), z)) - reference

@@ -19,9 +19,9 @@ import jax.numpy as jnp
 from jax.scipy.special import logsumexp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from symlib._checks import array_shape, positive_integer
+from symlib._checks import array_shape, mean_and_error, no_derivative, positive_integer
 from symlib.groups import Orthogonal
-from symlib.posteriors import Gaussian, IsotropicGaussian
+from symlib.posteriors import Gaussian
 from symlib.rotations import langevin_weights, rotation_log_ratio_bound, stack_rows
 
 
@@ -103,7 +103,7 @@ def rotation_kl_haar(
 
     def term(X, key):
         def log_weight(key):
-            return _log_density(group._act(group.sample(key), X), M, S) - _log_density(X, M, S)
+            return _log_density(group.act(group.sample(key), X), M, S) - _log_density(X, M, S)
 
         log_weights = jax.vmap(log_weight)(jax.random.split(key, K - 1))
         return math.log(K) - logsumexp(jnp.append(log_weights, 0))
@@ -130,7 +130,7 @@ def rotation_kl_annealed(
 
     A step redraws the signs of all columns, and rotates k - 1 times a random pairing of the
     columns, by Metropolis. This leaves no derivatives: train with `rotation_kl_bound`, report
-    this.
+    this. To differentiate it is an error.
 
     Args:
         key: Random key.
@@ -168,6 +168,8 @@ def rotation_kl_annealed(
         _, values = jax.lax.scan(step, X, (jax.random.split(key, N - 1), betas))
         return rotation_log_ratio_bound(X, W) + jnp.sum(excess(X) - values) / N
 
+    # The derivative of the steps for fixed decisions exists, and is that of nothing.
+    M, S, W = no_derivative("rotation_kl_annealed", "train with rotation_kl_bound", (M, S, W))
     return _average("rotation_kl_annealed", key, num_samples, M, S, term)
 
 
@@ -211,11 +213,9 @@ def _log_density(X, M, S):
 
 def _moments(owner, base, weights):
     """Return the means, the variances and the weights, all of shape (n, k)."""
-    M = stack_rows(base.mean)
-    variance = base.variance
-    if isinstance(base, IsotropicGaussian):
-        variance = jax.tree.map(lambda leaf: jnp.full_like(leaf, variance), base.mean)
-    S = stack_rows(variance)
+    if not isinstance(base, Gaussian):
+        raise ValueError(f"{owner}: base has to be a Gaussian, got {type(base).__name__}.")
+    M, S = map(stack_rows, base._entry_moments())
     if weights is None:
         return M, S, langevin_weights(M, S)
     return M, S, array_shape(owner, "weights", weights, M.shape).astype(M.dtype)
@@ -229,4 +229,4 @@ def _average(owner, key, num_samples, M, S, term):
     draw_key, term_key = jax.random.split(key)
     noise = jax.random.normal(draw_key, (num_samples, *M.shape), M.dtype)
     terms = jax.vmap(term)(M + jnp.sqrt(S) * noise, jax.random.split(term_key, num_samples))
-    return jnp.mean(terms), jnp.std(terms, ddof=1) / math.sqrt(num_samples)
+    return mean_and_error(owner, terms, "a log density is NaN or infinite.")

@@ -110,7 +110,17 @@ def test_minibatch_elbo_adds_the_symmetrized_term(x64):
 
     def bound(key, term):
         no_data = jnp.zeros((1, 0))
-        return minibatch_elbo(key, base, prior, lambda *_: jnp.zeros(()), no_data, no_data, 1, term)
+        return minibatch_elbo(
+            key,
+            base,
+            prior,
+            lambda *_: jnp.zeros(()),
+            no_data,
+            no_data,
+            1,
+            term,
+            HiddenPermutation(2),
+        )
 
     keys = jax.random.split(jax.random.key(0), 4000)
     plain, mixture = (
@@ -156,6 +166,47 @@ def test_gaussian_log_likelihood_does_not_broadcast():
     # (3,) against (3, 1) would add nine terms without a word.
     with pytest.raises(ValueError, match=r"\(3,\) and \(3, 1\)"):
         gaussian_log_likelihood(jnp.zeros(3), jnp.zeros((3, 1)), 1.0)
+
+
+def test_numbers_that_are_no_label_and_no_variance_are_refused():
+    logits = jnp.zeros(3)
+    for label in (3, -1):  # JAX takes class 2 for both
+        with pytest.raises(RuntimeError, match="label has to be from 0 to 2"):
+            jax.block_until_ready(categorical_log_likelihood(logits, jnp.array(label)))
+    for variance in (0.0, -1.0, math.nan):
+        with pytest.raises(ValueError, match="noise_variance has to be"):
+            gaussian_log_likelihood(logits, logits, variance)
+
+
+def test_minibatch_elbo_compares_the_model_before_and_after_a_move():
+    base = IsotropicGaussian([jnp.array([[1.0], [-1.0]]), jnp.ones((1, 2))], 0.3)
+    even = IsotropicGaussian([jnp.zeros((2, 1)), jnp.zeros((1, 2))], 1.0)
+    x, group, key = jnp.ones((4, 1)), HiddenPermutation(2), jax.random.key(0)
+
+    def network(z, x, y):
+        return gaussian_log_likelihood(z[1] @ jnp.tanh(z[0] @ x), y, 1.0)
+
+    def first_unit(z, x, y):
+        return network(z, x, y) + z[0][0, 0]
+
+    def term(key, base, z):
+        return permutation_log_ratio(unit_log_densities(base, z))
+
+    def run(prior, likelihood, group=group, **options):
+        call = eqx.filter_jit(minibatch_elbo)
+        return call(key, base, prior, likelihood, x, x, 2, term, group, **options)
+
+    assert jnp.isfinite(run(even, network))
+    for prior, likelihood in [(base, network), (even, first_unit)]:
+        with pytest.raises(RuntimeError, match=r"changes under HiddenPermutation\(2\)"):
+            jax.block_until_ready(run(prior, likelihood))
+    assert jnp.isfinite(run(base, network, check_invariance=False))
+    with pytest.raises(ValueError, match="log_ratio needs its group"):
+        run(even, network, None)
+    with pytest.raises(ValueError, match="log_likelihood has to return a scalar"):
+        run(even, lambda z, x, y: x)
+    with pytest.raises(RuntimeError, match="gave NaN or infinity"):
+        jax.block_until_ready(run(even, lambda z, x, y: network(z, x, y) * jnp.nan))
 
 
 def test_nuts_finds_a_gaussian_posterior(x64):

@@ -129,7 +129,7 @@ def test_laws(case, dtype, tolerance):
     group = case.group
     z = make_point(case.shapes, dtype)
     elements = some_elements(group)
-    compose, inverse, act = group._compose, group._inverse, group._act
+    compose, inverse, act = group.compose, group.inverse, group.act
 
     def laws(g, h, k):
         e = group.identity()
@@ -147,17 +147,14 @@ def test_laws(case, dtype, tolerance):
         assert_close({name: left}, {name: right}, tolerance(dtype))
 
 
-def test_checked_methods_under_jit_vmap_and_differentiation(case):
+def test_volume_is_kept_by_compact_groups(case):
     group = case.group
     flat, unflatten = ravel_pytree(make_point(case.shapes, jnp.float32))
 
-    def both(g):
-        jacobian = jax.jacobian(lambda x: ravel_pytree(group.act(g, unflatten(x)))[0])(flat)
-        checked = group.inverse(g), group.compose(g, g)
-        return jacobian, checked, (group._inverse(g), group._compose(g, g))
+    def jacobian(g):
+        return jax.jacobian(lambda x: ravel_pytree(group.act(g, unflatten(x)))[0])(flat)
 
-    jacobians, checked, unchecked = over_all(both, some_elements(group))
-    assert_close(checked, unchecked, 0)
+    jacobians = over_all(jacobian, some_elements(group))
     determinants = np.abs(np.linalg.det(jacobians))
     if case.compact:
         # The factor |det T^-1| of Moore (2016, eq. 3) is 1.
@@ -195,9 +192,9 @@ def test_elements_are_the_group_and_sample_is_uniform(name):
     table = rows(elements, order)
     assert len(set(table)) == order
     assert table[0] == rows(group.identity(), 1)[0]
-    products = over_all(group._compose, elements, elements)
+    products = over_all(group.compose, elements, elements)
     assert set(rows(products, order**2)) == set(table)
-    assert set(rows(jax.vmap(group._inverse)(elements), order)) == set(table)
+    assert set(rows(jax.vmap(group.inverse)(elements), order)) == set(table)
 
     draws = jax.jit(jax.vmap(group.sample))(jax.random.split(jax.random.key(3), 500 * order))
     counts = Counter(rows(draws, 500 * order))
@@ -264,6 +261,31 @@ def test_product_acts_part_by_part(dtype):
 
     layers = Product(SignFlip(2), Permutation(2)).act((-1, [1, 0]), Layers(z[:2], z[1:]))
     assert_close(layers, Layers(jnp.array([-1.0, -2.0], dtype), jnp.array([3.0, 2.0], dtype)), 0)
+
+
+# ---- What a user overrides ----
+
+
+class FirstSign(SignFlip):
+    """A sign of the first entry alone."""
+
+    def act(self, g, z):
+        return z.at[0].multiply(g)
+
+
+class Short(SignFlip):
+    """A sign flip that lists less than its order says."""
+
+    def elements(self):
+        return jnp.ones(1)
+
+
+def test_the_library_calls_what_a_subclass_overrides():
+    z = jnp.array([1.0, 2.0])
+    both = Product(FirstSign(2), SignFlip(1)).act((-1.0, -1.0), (z, jnp.ones(1)))
+    assert_close(both, (jnp.array([-1.0, 2.0]), -jnp.ones(1)), 0)
+    with pytest.raises(ValueError, match=r"order is 2, but elements\(\) gives 1"):
+        Product(Short(1), SignFlip(1)).elements()
 
 
 # ---- Uniformity ----
@@ -394,7 +416,24 @@ def test_static_mistakes_raise_value_error(call, message):
         call()
 
 
-@pytest.mark.parametrize("bad", [1.5, "2", None])
+def test_elements_of_other_dtypes(x64):
+    assert Translation(1).compose(np.int8([100]), np.int8([100])) == 200  # int8 ends at 127
+    for kind in (jnp.float16, jnp.bfloat16):
+        T = Orthogonal(3).sample(jax.random.key(0)).astype(kind)
+        moved = Orthogonal(3).act(T, jnp.eye(3, dtype=kind))
+        assert moved.dtype == kind
+        np.testing.assert_allclose(moved.astype(float), T.T.astype(float), atol=0.01)
+        with pytest.raises(RuntimeError, match="not orthogonal"):
+            Orthogonal(3).inverse(1.05 * T)
+    with pytest.raises(ValueError, match="a sign has to be real"):
+        SignFlip(1).inverse(1j)
+    # The product of two scales overflows, so it is none.
+    large = jnp.float32(1e30)
+    with pytest.raises(RuntimeError, match="positive and finite"):
+        jax.block_until_ready(Scaling().compose(large, large))
+
+
+@pytest.mark.parametrize("bad", [1.5, "2", None, True])
 def test_size_that_is_no_integer(bad):
     # The run-time type check of the tests may speak before the package does.
     with pytest.raises((ValueError, TypeError)):

@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 import scipy
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 
 from symlib.factorization import scalar_exact, scalar_log_joint, scalar_symmetrized
 from symlib.groups import Orthogonal, Permutation, SignFlip
@@ -260,12 +260,137 @@ def test_fit_names_an_objective_that_is_lost():
         result = fit(jax.random.key(0), objective, initialize, steps=30, learning_rate=0.1)
         jax.block_until_ready(result.value)
 
-    with pytest.raises(RuntimeError, match="fit: the objective, or its gradient, became NaN"):
+    with pytest.raises(RuntimeError, match=r"fit: at step \d+, the objective became NaN"):
         run(lambda q, key: jnp.log(q.value) - 2 * jnp.log(q.value))  # rises towards value = 0
-    with pytest.raises(RuntimeError, match="fit: the objective, or its gradient, became NaN"):
+    with pytest.raises(RuntimeError, match="fit: at step 0, the objective became NaN"):
         run(lambda q, key: q.value * jnp.nan)
-    with pytest.raises(RuntimeError, match="fit: the objective, or its gradient, became NaN"):
+    with pytest.raises(RuntimeError, match="fit: at step 0, the gradient of the objective became"):
         run(lambda q, key: jnp.sqrt(q.value - q.value))  # finite, with an infinite slope
+
+
+class Pair(eqx.Module):
+    """A place, and whether it is one where the objective breaks."""
+
+    place: jax.Array
+    broken: jax.Array
+
+
+def start_pair(key):
+    place = jax.random.uniform(key)
+    return Pair(place, (place < 0.5).astype(float))
+
+
+# How one restart fails: in the objective, in a parameter, by an error that the objective raises.
+# Each counts its steps by the place, which plain ascent of slope 1 moves by 1 a step.
+def lost_objective(q, key):
+    return q.place + jnp.where((q.broken > 0) & (q.place > 2), jnp.nan, 0.0)
+
+
+def lost_parameter(q, key):
+    bad = (q.broken > 0) & (q.place > 2)
+    root = jnp.where(bad, q.place - q.place, 1.0)
+    return q.place + jnp.sqrt(root) - root  # 0 is added, with an infinite slope where it is bad
+
+
+def raised_error(q, key):
+    bad = (q.broken > 0) & (q.place > 2)
+    return eqx.error_if(q.place, bad, "own: the place is too large.")
+
+
+@pytest.mark.parametrize(
+    ("objective", "reason"),
+    [
+        (lost_objective, "the objective became NaN"),
+        (lost_parameter, "the gradient of the objective became NaN"),
+        (raised_error, "own: the place is too large."),
+    ],
+)
+def test_failed_restarts_are_marked_and_left_out(objective, reason):
+    options = {"steps": 5, "optimizer": optax.sgd(1.0)}
+    with pytest.warns(RuntimeWarning, match=f"failed at step 2: {reason}"):
+        result = fit(jax.random.key(0), objective, start_pair, restarts=4, **options)
+    places = result.posteriors.place
+    assert 0 < result.failed.sum() < 4
+    assert_array_equal(jnp.isnan(places), result.failed)
+    assert_array_equal(result.values == -jnp.inf, result.failed)
+    # What is left is what the fit without trouble gives.
+    plain = fit(jax.random.key(0), lambda q, key: q.place, start_pair, restarts=4, **options)
+    good = ~result.failed
+    assert_allclose(places[good], plain.posteriors.place[good])
+    assert_allclose(result.value, plain.values[good].max())
+    assert jnp.isfinite(result.posterior.place)
+
+    def all_broken(key):
+        return Pair(jnp.array(0.5), jnp.array(1.0))
+
+    message = f"all 2 restarts failed, restart 0: at step 2, {reason}"
+    with pytest.raises(RuntimeError, match=message):
+        fit(jax.random.key(0), objective, all_broken, restarts=2, **options)
+
+
+# ---- A group that the model lacks ----
+
+
+def lopsided(z):
+    """Return a normalised log density on the line, which a sign flip moves: the evidence is 0."""
+    return IsotropicGaussian(jnp.full(1, 3.0), 1.0).log_prob(z)
+
+
+def start_lopsided(key):
+    return Symmetrized(IsotropicGaussian(jnp.full(1, 2.5), 1.0), SignFlip(1))
+
+
+def test_a_group_that_the_model_lacks_is_refused():
+    key, posterior = jax.random.key(0), start_lopsided(None)
+    # Eagerly both values are told; under a transformation and in fit, the group.
+    with pytest.raises(ValueError, match=r"changes under SignFlip\(dim=1\).*: -\S+ became -"):
+        elbo(key, lopsided, posterior, 2)
+    with pytest.raises(RuntimeError, match=r"changes under SignFlip\(dim=1\)"):
+        jax.block_until_ready(jax.jit(lambda key: elbo(key, lopsided, posterior, 2))(key))
+    with pytest.raises(RuntimeError, match=r"fit: at step 0, elbo: the model changes under Sign"):
+        fit(key, lambda q, key: elbo(key, lopsided, q, 2)[0], start_lopsided, steps=3)
+    # What would come out: .69 nats above the evidence of a normalised density.
+    wrong, error = jax.jit(
+        lambda key: elbo(key, lopsided, posterior, 4000, check_invariance=False)
+    )(key)
+    assert wrong - 4 * error > 0.4
+
+
+def test_rounding_is_no_broken_invariance(dtype):
+    # Log densities of -1e6, which rotations and permutations keep to rounding only.
+    x = jax.random.normal(jax.random.key(0), (40, 40), dtype)
+
+    def target(z):
+        return -0.5 * jnp.sum((30 * x - z @ z.T) ** 2) - 0.5 * jnp.sum(z**2)
+
+    base = IsotropicGaussian(3 * jax.random.normal(jax.random.key(1), (40, 2), dtype), 0.01)
+    value, _ = jax.jit(lambda key: elbo(key, target, Symmetrized(base, Orthogonal(2)), 64))(
+        jax.random.key(2)
+    )
+    assert value < -1e5
+
+
+def test_elbo_has_a_gradient_where_all_terms_are_equal(x64):
+    log_joint, posterior, _ = linear_gaussian(jnp.float64)
+
+    def both(mean):
+        value, error = elbo(jax.random.key(0), log_joint, DiagonalGaussian(mean, jnp.ones(3)), 8)
+        return value + 0 * error
+
+    centre = IsotropicGaussian(jnp.zeros(3), 1.0)
+
+    def constant(mean):  # all terms are 0
+        value, error = elbo(
+            jax.random.key(0), lambda z: centre.log_prob(z - mean), IsotropicGaussian(mean, 1.0), 8
+        )
+        return value + error
+
+    assert jnp.isfinite(jax.jit(jax.grad(constant))(jnp.zeros(3))).all()
+    # First and second derivatives for a fixed key, against differences.
+    mean, step = posterior.mean + 0.3, 1e-4 * jnp.eye(3)
+    for f in (both, jax.grad(both)):
+        difference = jax.jit(jax.vmap(lambda s, f=f: (f(mean + s) - f(mean - s)) / 2e-4))(step)
+        assert_allclose(jax.jit(jax.jacobian(f))(mean), difference, atol=1e-7)
 
 
 def test_bad_arguments_are_refused():
@@ -299,6 +424,12 @@ def test_bad_arguments_are_refused():
         elbo(key, target, base, 10, "divergence")
     with pytest.raises(ValueError, match="log_joint has to return a scalar"):
         elbo(key, lambda z: z, base, 10)
+    for kind in (jnp.float16, jnp.bfloat16):
+        with pytest.raises(ValueError, match="the start has to be in float32 or float64"):
+            fit(key, lambda q, key: q.value, lambda key, k=kind: Ratio(jnp.ones((), k)), steps=1)
+    for rate in (0.0, math.nan, -1.0):
+        with pytest.raises(ValueError, match="learning_rate has to be"):
+            fit(key, objective, initialize, steps=1, learning_rate=rate)
     diagonal = DiagonalGaussian(base.mean, jnp.ones(2))
     with pytest.raises(ValueError, match="rotation_kl_bound"):
         elbo(key, target, Symmetrized(diagonal, Orthogonal(2)), 10)

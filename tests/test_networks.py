@@ -109,6 +109,15 @@ def test_unit_log_densities_of_narrow_units_far_from_zero():
     assert_allclose(found[0, 1] - found[0, 0], -0.5 * 0.0009765625**2 / 1e-6, rtol=1e-3)
 
 
+class Slopes(eqx.Module):
+    """An activation with a trained slope for each unit."""
+
+    slope: jax.Array = eqx.field(default_factory=lambda: jnp.ones(()))
+
+    def __call__(self, x):
+        return self.slope * jnp.tanh(x)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -127,6 +136,8 @@ def test_unit_log_densities_of_narrow_units_far_from_zero():
         (lambda: hidden_widths([jnp.zeros((3, 2)), jnp.zeros((1, 4))]), "gives 3 .* takes 4"),
         (lambda: hidden_widths([(jnp.zeros((3, 2)), jnp.zeros(2)), jnp.zeros((1, 3))]), "vectors"),
         (lambda: hidden_widths([jnp.zeros(3), jnp.zeros((1, 3))]), "one matrix"),
+        (lambda: hidden_widths(mlp(1, activation=Slopes())[0]), "arrays outside its layers"),
+        (lambda: unit_log_densities(Slopes(), mlp(1)[0]), "IsotropicGaussian or a Diag.*Slopes"),
         (lambda: unit_rows(mlp(1)[0], 1), "layer has to be in 0, ..., 0, got 1"),
         (
             lambda: unit_log_densities(

@@ -16,7 +16,12 @@ from jax.flatten_util import ravel_pytree
 from scipy import integrate, special, stats
 
 from symlib.groups import Group, Orthogonal, Permutation, Product, Scaling, SignFlip, Translation
+from symlib.inference import elbo
+from symlib.networks import HiddenPermutation, unit_log_densities
+from symlib.permanent import log_permanent
+from symlib.permutation_bounds import sampled_log_ratio, sampled_log_ratio_upper
 from symlib.posteriors import DiagonalGaussian, IsotropicGaussian, Symmetrized, kl_sign_flip
+from symlib.rotation_bounds import rotation_kl_annealed, rotation_kl_bound
 
 
 def gaussian(kind, shapes, dtype, seed=0):
@@ -159,7 +164,7 @@ def symmetrize(case, dtype):
 def test_symmetrized_log_prob(case, dtype, tolerance):
     posterior, count = symmetrize(case, dtype), len(case.matrices)
     z = jax.tree.map(lambda leaf: leaf + 0.5, posterior.base.mean)
-    orbit = jax.vmap(case.group._act, (0, None))(case.group.elements(), z)
+    orbit = jax.vmap(case.group.act, (0, None))(case.group.elements(), z)
     values = many_log_probs(posterior, orbit)
     assert values.dtype == dtype
     # Invariance: all points of an orbit have the same density, though not under the base.
@@ -422,6 +427,169 @@ def test_bad_variance_is_caught_inside(transform):
     }[transform]
     with pytest.raises(RuntimeError, match="variance has to be positive and finite"):
         jax.block_until_ready(run())
+
+
+# ---- What a user overrides ----
+
+
+class FirstSign(SignFlip):
+    """A sign of the first entry alone."""
+
+    def act(self, g, z):
+        return z.at[0].multiply(g)
+
+
+class Relabelled(HiddenPermutation):
+    """Hidden units that move without their outgoing weights."""
+
+    def act(self, g, z):
+        return [z[0][self.inverse(g)[0]], z[1]]
+
+
+class Laplace(IsotropicGaussian):
+    """Another law, with a Gaussian's fields."""
+
+    def log_prob(self, z):
+        return -jnp.sum(jnp.abs(ravel_pytree(z)[0]))
+
+
+class Entries(IsotropicGaussian):
+    """A base whose densities come as a batch, one for each entry."""
+
+    def log_prob(self, z):
+        return -0.5 * (z - self.mean) ** 2 - 0.5 * math.log(2 * math.pi)
+
+    def entropy(self):
+        return jnp.ones(2)
+
+
+def test_an_overridden_action_is_in_the_density(x64):
+    base = DiagonalGaussian(jnp.array([0.8, 0.5]), jnp.array([0.4, 0.6]))
+    posterior, z = Symmetrized(base, FirstSign(2)), jnp.array([0.3, -1.0])
+    pair = [base.log_prob(z), base.log_prob(z * jnp.array([-1.0, 1.0]))]
+    np.testing.assert_allclose(posterior.log_prob(z), np.logaddexp(*pair) - math.log(2))
+    draws = np.asarray(many_samples(posterior, 500, 0))
+    assert np.mean(draws[:, 1] > 0) > 0.65 > np.mean(draws[:, 0] > 0)
+    # Not the closed form of the class above it.
+    base = IsotropicGaussian([jnp.array([[1.0], [-1.0]]), jnp.array([[2.0, 0.0]])], 0.5)
+    z = base.sample(jax.random.key(0))
+    pair = [base.log_prob(z), base.log_prob([z[0][::-1], z[1]])]
+    found = Symmetrized(base, Relabelled(2)).log_prob(z)
+    np.testing.assert_allclose(found, np.logaddexp(*pair) - math.log(2))
+
+
+def test_no_closed_form_for_a_subclass_with_another_law():
+    network = Laplace([jnp.ones((2, 1)), jnp.ones((1, 2))], 1.0)
+    plane = Laplace(jnp.ones(2), 1.0)
+    for call in (
+        plane.entropy,
+        lambda: plane.kl(plane),
+        lambda: kl_sign_flip(plane),
+        lambda: unit_log_densities(network, network.mean),
+        lambda: rotation_kl_bound(jax.random.key(0), plane, 4),
+    ):
+        with pytest.raises(ValueError, match="Laplace overrides a method of Gaussian"):
+            call()
+    with pytest.raises(ValueError, match="no closed form .*Laplace"):
+        Symmetrized(plane, Orthogonal(2)).log_prob(jnp.ones(2))
+    # The sum needs no closed form: this law is invariant.
+    found = Symmetrized(network, HiddenPermutation(2)).log_prob(network.mean)
+    np.testing.assert_allclose(found, -4, rtol=1e-6)
+
+
+def test_a_density_that_is_no_scalar_is_refused():
+    base, key = Entries(jnp.array([1.0, 2.0]), 1.0), jax.random.key(0)
+    posterior = Symmetrized(base, SignFlip(2))
+    for call in (
+        lambda: posterior.log_prob(base.mean),
+        lambda: posterior.kl_from_base(key, 4),
+        lambda: elbo(key, lambda z: -jnp.sum(z**2), posterior, 4),
+        lambda: elbo(key, lambda z: -jnp.sum(z**2), base, 4),
+        lambda: elbo(key, lambda z: -jnp.sum(z**2), base, 4, "entropy"),
+        lambda: sampled_log_ratio(key, base, SignFlip(2), base.mean, 2),
+        lambda: sampled_log_ratio_upper(key, base, SignFlip(2), base.mean, 2),
+    ):
+        with pytest.raises(ValueError, match=r"to return a scalar, got shape \(2,\)"):
+            call()
+
+
+def test_half_precision_is_refused():
+    for kind in (jnp.float16, jnp.bfloat16):
+        with pytest.raises(ValueError, match="float32 or float64, got b?float16"):
+            IsotropicGaussian(jnp.ones(2, kind), 1.0)
+        small = jax.tree.map(lambda leaf, kind=kind: leaf.astype(kind), TWO)
+        for call in (
+            small.entropy,
+            lambda small=small: small.log_prob(jnp.ones(2)),
+            lambda small=small: small.sample(jax.random.key(0)),
+            lambda small=small: kl_sign_flip(small),
+            lambda small=small: rotation_kl_bound(jax.random.key(0), small, 4),
+            lambda kind=kind: log_permanent(jnp.ones((2, 2), kind)),
+        ):
+            with pytest.raises(ValueError, match="float32 or float64"):
+                call()
+
+
+# ---- Derivatives ----
+
+
+def differences(function, point, step):
+    """Return central differences of a function of a vector, along a new last axis."""
+    sides = jnp.stack([jnp.eye(point.size), -jnp.eye(point.size)]) * step
+    up, down = jax.lax.map(jax.vmap(lambda side: function(point + side)), sides)
+    return jnp.moveaxis((up - down) / (2 * step), 0, -1)
+
+
+@pytest.mark.parametrize("place", ["generic", "centre", "tie"])
+def test_first_and_second_derivatives_against_differences(place, x64):
+    # At the centre and at a tie all copies coincide.
+    point = {"generic": [0.8, -0.3], "centre": [0.0, 0.0], "tie": [0.6, 0.6]}[place]
+    z = jnp.array([0.7, 0.2])
+    functions = [lambda m: kl_sign_flip(IsotropicGaussian(m, 0.5))]
+    for group in (SignFlip(2), Permutation(2)):
+        functions.append(lambda m, g=group: Symmetrized(IsotropicGaussian(m, 0.5), g).log_prob(z))
+
+    def network(mean):  # two units, which the permanent relabels
+        base = IsotropicGaussian([mean[:, None], jnp.ones((1, 2))], 0.5)
+        return Symmetrized(base, HiddenPermutation(2)).log_prob([z[:, None], jnp.ones((1, 2))])
+
+    functions.append(network)
+
+    @jax.jit
+    def compare(point):
+        pairs = []
+        for f in functions:
+            pairs.append((jax.grad(f)(point), differences(f, point, 1e-5)))
+            numerical = differences(jax.grad(f), point, 1e-5)
+            pairs += [(jax.hessian(f)(point), numerical)]
+            pairs += [(jax.jacrev(jax.grad(f))(point), numerical)]
+        return pairs
+
+    for found, expected in compare(jnp.array(point)):
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_kl_sign_flip_third_derivative_and_far_away(dtype):
+    def value(m):
+        return kl_sign_flip(IsotropicGaussian(m, 0.5))
+
+    if dtype == "float64":
+        third, second = jax.jit(jax.grad(jax.hessian(value))), jax.jit(jax.hessian(value))
+        for m in (0.0, 0.9):
+            numerical = (second(m + 1e-4) - second(m - 1e-4)) / 2e-4
+            np.testing.assert_allclose(third(m), numerical, atol=1e-5)
+    # The square of this mean overflows in float32.
+    far, slope = jax.jit(jax.value_and_grad(value))(jnp.asarray(1e25, dtype))
+    np.testing.assert_allclose(far, math.log(2), rtol=1e-6)
+    assert slope == 0
+
+
+def test_annealing_refuses_to_be_differentiated():
+    def value(mean):
+        return rotation_kl_annealed(jax.random.key(0), IsotropicGaussian(mean, 1.0), 2, 2)[0]
+
+    with pytest.raises(ValueError, match="no derivative: train with rotation_kl_bound"):
+        jax.grad(value)(jnp.ones((1, 2)))
 
 
 # ---- Bad input ----

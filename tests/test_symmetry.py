@@ -241,6 +241,24 @@ def test_nan_is_not_hidden(dtype):
         jax.block_until_ready(is_symmetric(swap, theta, tolerance=1.0))
 
 
+def test_distance_at_the_mirror_and_far_from_it(dtype):
+    mirror = Reflection(jnp.eye(2, dtype=dtype))
+    value, slope = jax.jit(jax.value_and_grad(mirror.distance))(jnp.zeros(2, dtype))
+    assert value == 0 and not slope.any()
+    theta = jnp.array([3.0, 4.0], dtype)
+    value, slope = jax.jit(jax.value_and_grad(mirror.distance))(theta)
+    assert_allclose([value, *slope], [5, 0.6, 0.8], rtol=1e-6)
+    assert_allclose(mirror.distance(1e25 * theta), 5e25, rtol=1e-6)  # squares overflow in float32
+    assert jnp.isnan(mirror.distance(theta.at[0].set(jnp.nan)))
+    assert_allclose(mirror.distance(jnp.array([300.0, 400.0], jnp.float16)), 500)  # and in float16
+
+
+def test_invariance_error_of_counts_and_truths():
+    flip, z = SignFlip(1), jnp.ones(1)
+    for f in (lambda z: (z < 0).astype(jnp.uint8), lambda z: z < 0):
+        assert invariance_error(f, flip, z, jax.random.key(0)) == 1
+
+
 def test_non_compact_group_asks_for_elements():
     point, key = (jnp.ones(2), jnp.ones(2)), jax.random.key(0)
     with pytest.raises(ValueError, match="pass the elements to try"):

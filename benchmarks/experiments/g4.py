@@ -110,16 +110,16 @@ def _problem(method, width, first_standard_deviation):
         if method == "sampled":
             group = HiddenPermutation(width)
             return sampled_log_ratio(key, base, group, z, settings["num_elements"])
-        log_densities = unit_log_densities(base, z)
         if width <= MAX_SIZE:
-            return permutation_log_ratio(log_densities)
-        return block_log_ratio(log_densities, unit_blocks(base, settings["block_size"]))
+            return permutation_log_ratio(unit_log_densities(base, z))
+        return block_log_ratio(base, z, unit_blocks(base, settings["block_size"]))
 
     def objective(data, base, key):
         prior = _prior(base, settings)
         term = None if method == "mean field" else log_ratio
+        group = HiddenPermutation(width)
         return minibatch_elbo(
-            key, base, prior, _log_likelihood, *data, settings["batch_size"], term
+            key, base, prior, _log_likelihood, *data, settings["batch_size"], term, group
         )
 
     return objective, initialize
@@ -190,10 +190,9 @@ def _average(base, key, name, width):
         if name == "sampled":
             group = HiddenPermutation(width)
             return sampled_log_ratio(element_key, base, group, z, settings["num_elements"])
-        log_densities = unit_log_densities(base, z)
         if name == "exact":
-            return permutation_log_ratio(log_densities)
-        return block_log_ratio(log_densities, blocks)
+            return permutation_log_ratio(unit_log_densities(base, z))
+        return block_log_ratio(base, z, blocks)
 
     return jnp.mean(jax.lax.map(term, jax.random.split(key, settings["information_draws"])))
 
