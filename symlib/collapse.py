@@ -11,7 +11,7 @@ traced. Integers and half precision are measured, and answered, in float32.
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float, Int, PyTree
+from jaxtyping import Array, ArrayLike, Float, Int, PyTree, Real
 
 from symlib._checks import entries, finite, floating_leaves, nonnegative
 from symlib.groups import Group
@@ -21,7 +21,7 @@ _LENGTH_ERROR = 0.01
 
 
 def degree_of_symmetry(
-    directions: Float[ArrayLike, "..."], w: Float[ArrayLike, "..."], threshold: ArrayLike
+    directions: Real[ArrayLike, "..."], w: Real[ArrayLike, "..."], threshold: ArrayLike
 ) -> Int[Array, ""]:
     r"""Count the reflections that nearly fix a point, $\sum_i 1\{|v_i^\top w| < c\}$.
 
@@ -59,7 +59,7 @@ def degree_of_symmetry(
     return jnp.sum(jnp.abs(directions @ w) < nonnegative(owner, "threshold", threshold))
 
 
-def covariance_spectrum(features: Float[ArrayLike, "..."]) -> Float[Array, " d"]:
+def covariance_spectrum(features: Real[ArrayLike, "..."]) -> Float[Array, " d"]:
     r"""Return the eigenvalues of the covariance of features over a batch, the largest first.
 
     They are the squared singular values of the centred features divided by the batch size n: no
@@ -80,7 +80,7 @@ def covariance_spectrum(features: Float[ArrayLike, "..."]) -> Float[Array, " d"]
 
 
 def thresholded_rank(
-    features: Float[ArrayLike, "..."], threshold: ArrayLike = 1e-4
+    features: Real[ArrayLike, "..."], threshold: ArrayLike = 1e-4
 ) -> Int[Array, ""]:
     r"""Count the eigenvalues of the covariance of features that exceed a threshold.
 
@@ -101,7 +101,7 @@ def thresholded_rank(
     return jnp.sum(_spectrum("thresholded_rank", features) > threshold)
 
 
-def effective_rank(matrix: Float[ArrayLike, "..."]) -> Float[Array, ""]:
+def effective_rank(matrix: Real[ArrayLike, "..."]) -> Float[Array, ""]:
     r"""Return $\exp(-\sum_i p_i \log p_i)$ for the singular values $s$, $p_i = s_i / \sum_j s_j$.
 
     It lies between 1 and the rank, does not depend on the scale, and stays continuous where the
@@ -128,7 +128,7 @@ def effective_rank(matrix: Float[ArrayLike, "..."]) -> Float[Array, ""]:
     return jnp.where(total > 0, jnp.exp(jnp.sum(jax.scipy.special.entr(shares))), 0)
 
 
-def dead_units(activations: Float[ArrayLike, "..."], threshold: ArrayLike = 0.0) -> Int[Array, ""]:
+def dead_units(activations: Real[ArrayLike, "..."], threshold: ArrayLike = 0.0) -> Int[Array, ""]:
     r"""Count the units whose activation never exceeds a threshold in absolute value on a batch.
 
     Args:
