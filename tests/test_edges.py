@@ -102,22 +102,23 @@ def differences(function, z, step=1e-5):
 @pytest.mark.parametrize(
     ("observation", "names"),
     [
-        pytest.param(BERNOULLI, ["taylor", "full", "grae", "bound", "sampled"], id="Bernoulli"),
+        pytest.param(BERNOULLI, ["grae", "bound", "sampled", "taylor", "full"], id="Bernoulli"),
         pytest.param(HUBER, ["grae", "bound"], id="zero curvature"),
     ],
 )
 def test_saturated_observations_have_first_and_second_derivatives(x64, observation, names):
     logits = LOGITS if observation is BERNOULLI else LOGITS / 100
 
-    def values(dtype):
+    def values(dtype, names=names):
         all_of_them = objectives(dtype, observation, logits=logits)
         return lambda z: jnp.stack([all_of_them[name](z) for name in names])
 
     value, slope = jax.jit(values(jnp.float64)), jax.jit(jax.jacrev(values(jnp.float64)))
-    hessian = jax.jit(jax.jacfwd(jax.jacrev(values(jnp.float64))))(Z_())
+    # Of the first two: compilation of a fourth derivative takes ten times as long.
+    hessian = jax.jit(jax.jacfwd(jax.jacrev(values(jnp.float64, names[:2]))))(Z_())
     # Values are some thousand nats: their rounding leaves 1e-12 * 1e4 / 1e-5 in a difference.
     assert_allclose(slope(Z_()), differences(value, Z_()), rtol=1e-6, atol=2e-3)
-    assert_allclose(hessian, differences(slope, Z_()), rtol=1e-6, atol=1e-4)
+    assert_allclose(hessian, differences(slope, Z_())[:2], rtol=1e-6, atol=1e-4)
     single = jax.jit(jax.jacrev(values(jnp.float32)))(Z_(jnp.float32))
     assert_allclose(single, slope(Z_()), rtol=1e-4, atol=1e-2)
 
@@ -136,8 +137,7 @@ def test_taylor_and_deterministic_mean_the_same_curvature_by_default(x64):
     assert_allclose(closed - GAUSSIAN.loss(x, decoder(z)), 0.35 * (z @ z + log_determinant))
 
 
-@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
-def test_the_bound_is_above_grae(dtype, tolerance, scale):
+def test_the_bound_is_above_grae(dtype, tolerance):
     def both(W, logits, x):
         def decoder(z):
             return logits + W @ jnp.tanh(z)
@@ -146,7 +146,8 @@ def test_the_bound_is_above_grae(dtype, tolerance, scale):
         return grae(*point), grae_bound(*point)
 
     keys = jax.random.split(KEY, 3)
-    weights = scale * jax.random.normal(keys[0], (20, 5, 2), dtype)
+    weights = jax.random.normal(keys[0], (20, 5, 2), dtype)
+    weights *= jnp.logspace(-3, 3, 20, dtype=dtype)[:, None, None]
     logits = 50 * jax.random.normal(keys[1], (20, 5), dtype)
     x = jax.random.bernoulli(keys[2], 0.5, (20, 5)).astype(dtype)
     value, bound = jax.jit(jax.vmap(both))(weights, logits, x)
@@ -265,17 +266,21 @@ def test_probabilities_that_do_not_quite_sum_to_1_leave_no_bias(x64):
             jax.block_until_ready(eqx.filter_jit(sampled)(wrong))
 
 
-@pytest.mark.parametrize("size", [1e-25, 1.0, 1e25])
-def test_the_cosine_does_not_depend_on_the_size_of_columns(size):
+def test_the_cosine_does_not_depend_on_the_size_of_columns():
     matrix = jnp.array([[1.0, 1.0], [0.0, 1.0]])
 
+    @jax.jit
+    @jax.value_and_grad
     def penalty(matrix):
         return orthogonality_penalty(KEY, lambda z: matrix @ z, jnp.zeros(2))
 
-    assert_allclose(penalty(size * matrix), 0.5, rtol=1e-5)
     expected = jax.grad(lambda m: (m[:, 0] @ m[:, 1]) ** 2 / (m**2).sum(0).prod())(matrix)
-    assert_allclose(size * jax.grad(penalty)(size * matrix), expected, atol=1e-5)
-    assert penalty(jnp.zeros((2, 2))) == 0 and (jax.grad(penalty)(jnp.zeros((2, 2))) == 0).all()
+    for size in (1e-25, 1.0, 1e25):
+        value, slope = penalty(size * matrix)
+        assert_allclose(value, 0.5, rtol=1e-5)
+        assert_allclose(size * slope, expected, atol=1e-5)
+    value, slope = penalty(jnp.zeros((2, 2)))
+    assert value == 0 and (slope == 0).all()
 
 
 def test_the_length_of_a_curve_has_derivatives_also_at_rest(x64):
@@ -497,28 +502,33 @@ def test_dropout_and_hashing_at_their_edges():
 
 def test_scalar_answers_at_the_ends_of_their_range(dtype, tolerance):
     bound = tolerance(dtype)
-    for noise in (1e25, 1e37):  # the square overflows in float32
-        found = scalar_mean_field(2.0, noise)
-        assert_allclose(found.variance, 1, rtol=bound)
-        assert_allclose(found.elbo, -0.5 * math.log(2 * math.pi * noise), rtol=bound)
-
-    def pair(r, noise):
-        return scalar_mean_field(r, noise).elbo, scalar_symmetrized(r, noise).elbo
-
-    pair = jax.jit(jax.vmap(pair))
-    # Two modes far apart: the bound gains log 2.
-    r, noise = jnp.array([1e4, -1e4, 50.0], dtype), jnp.array([1e-6, 1.0, 1e-6], dtype)
-    plain, symmetrized = pair(r, noise)
-    assert (abs(symmetrized - plain - math.log(2)) < bound * (1 + abs(plain))).all()
-    cases = (0.0, 1e6), (1e4, 1e6), (1e-6, 1.0), (100.0, 1e-3), (100.0, 1e3)
+    noise = 1e37  # its square overflows in float32
+    found = scalar_mean_field(2.0, noise)
+    assert_allclose(found.variance, 1, rtol=bound)
+    assert_allclose(found.elbo, -0.5 * math.log(2 * math.pi * noise), rtol=bound)
+    apart = (1e4, 1e-6), (-1e4, 1.0), (50.0, 1e-6)
+    cases = *apart, (0.0, 1e6), (1e4, 1e6), (1e-6, 1.0), (100.0, 1e-3), (100.0, 1e3)
     r, noise = jnp.array(cases, dtype).T
-    plain, symmetrized = pair(r, noise)
-    slack = bound * (1 + abs(plain))
-    assert (symmetrized > plain - slack).all() and (symmetrized < plain + 0.7).all()
-    exact = jax.jit(jax.vmap(scalar_exact))(r[2:], noise[2:]).log_evidence
-    assert (symmetrized[2:] < exact + slack[2:]).all()
+    plain, symmetrized = jax.jit(
+        jax.vmap(lambda *case: (scalar_mean_field(*case).elbo, scalar_symmetrized(*case).elbo))
+    )(r, noise)
+    gain, slack = symmetrized - plain, bound * (1 + abs(plain))
+    assert (abs(gain - math.log(2)) < slack)[:3].all()  # two modes far apart
+    assert (gain > -slack).all() and (gain < 0.7 + slack).all()
+    exact = jax.jit(jax.vmap(scalar_exact))(r[5:], noise[5:]).log_evidence
+    assert (symmetrized[5:] < exact + slack[5:]).all()
     slope = jax.grad(lambda r: scalar_mean_field(r).mean.sum())(0.5)
     assert slope == 0  # below the threshold the mean stays 0
+
+
+def test_second_derivatives_of_the_symmetrized_answer(x64):
+    def answers(point):
+        found = scalar_symmetrized(*point)
+        return jnp.stack([found.elbo, found.predictive_mean])
+
+    slope, point = jax.jit(jax.jacfwd(answers)), jnp.array([1.3, 0.8])
+    second = jax.jit(jax.jacfwd(jax.jacrev(answers)))(point)
+    assert_allclose(second, differences(slope, point), atol=1e-7)
 
 
 @pytest.mark.parametrize(
