@@ -5,7 +5,7 @@ $-\log p(x | o)$, up to a constant that is stated; its curvature is the diagonal
 Hessian in $o$. Entries are independent, so that the Hessian is diagonal; it is never negative.
 
 Both models here refuse data that their law does not have, NaN among them: a ValueError where the
-data are known, a RuntimeError where they are traced.
+data are known, a RuntimeError where they are traced. The two arrays have to have one shape.
 """
 
 from collections.abc import Callable
@@ -29,7 +29,16 @@ class Observation(NamedTuple):
     curvature: Callable[[Array, Array], Array]
 
 
+def _check_shapes(owner, x, output):
+    if jnp.shape(x) != jnp.shape(output):  # or (D,) and (D, 1) would make D^2 errors
+        raise ValueError(
+            f"{owner}: x and the output have to have one shape, got {jnp.shape(x)} and "
+            f"{jnp.shape(output)}."
+        )
+
+
 def _squared_error(x, output):
+    _check_shapes("GAUSSIAN", x, output)
     return 0.5 * jnp.sum((finite("GAUSSIAN", "x", x) - output) ** 2)
 
 
@@ -40,6 +49,7 @@ def _probabilities(x):
 
 
 def _bernoulli(x, output):
+    _check_shapes("BERNOULLI", x, output)
     # log(1 + e^o) - x o: finite for every logit.
     return jnp.sum(jax.nn.softplus(output) - _probabilities(x) * output)
 

@@ -189,6 +189,12 @@ def test_data_that_the_law_has_are_taken():
         assert BERNOULLI.loss(x, logits) == BERNOULLI.loss(x.astype(np.float32), logits)
 
 
+def test_an_observation_and_an_output_have_one_shape():
+    for observation in (GAUSSIAN, BERNOULLI):
+        with pytest.raises(ValueError, match=r"one shape, got \(5,\) and \(5, 1\)"):
+            observation.loss(jnp.ones(5), jnp.ones((5, 1)))
+
+
 def test_an_observation_of_ones_own_is_checked():
     z, x, weights = Z_(jnp.float32), jnp.asarray(X, jnp.float32), jnp.asarray(W, jnp.float32)
     good = GAUSSIAN.loss
