@@ -155,3 +155,35 @@ def positive(owner: object, name: str, value):
             raise ValueError(f"{message}, got {value}.")
         return value
     return eqx.error_if(value, value == 0, f"{message}.")
+
+
+def entries(owner: object, name: str, value, holds: Callable, wanted: str):
+    """Return the array `value`, of whose entries `holds` has to be True; of NaN no comparison is.
+
+    What is known raises a ValueError with the first wrong entry, what is traced a RuntimeError.
+    """
+    message = f"{owner}: {name} has to be {wanted}"
+    if isinstance(value, jax.core.Tracer):
+        return eqx.error_if(value, ~holds(value), f"{message}.")
+    known = np.asarray(value)
+    wrong = known[~np.asarray(holds(known))]
+    if wrong.size:
+        raise ValueError(f"{message}, got {wrong.flat[0]}.")
+    return value
+
+
+def finite(owner: object, name: str, value):
+    """Return the array `value`, whose entries have to be finite."""
+    return entries(owner, name, value, lambda array: abs(array) < math.inf, "finite")
+
+
+def full_precision(owner: object, name: str, tree: PyTree) -> PyTree:
+    """Return `tree`, whose arrays have to be float32 or float64.
+
+    Half precision would pass through sums of a thousand terms and come out wrong in each digit, or
+    find no decomposition of a matrix at all.
+    """
+    for leaf in jax.tree.leaves(tree):
+        if leaf.dtype not in (jnp.float32, jnp.float64):
+            raise ValueError(f"{owner}: {name} has to be float32 or float64, got {leaf.dtype}.")
+    return tree

@@ -18,8 +18,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
-from symlib._checks import positive, positive_integer
-from symlib.observation import GAUSSIAN, Observation
+from symlib._checks import entries, full_precision, positive, positive_integer
+from symlib.observation import BERNOULLI, GAUSSIAN, Observation
 
 Decoder = Callable[[Float[Array, " d"]], Float[Array, "..."]]
 
@@ -54,9 +54,11 @@ def beta_vae(
         num_samples: Number of draws.
 
     Raises:
-        ValueError: A shape is wrong, the decoder does not return floating-point numbers, or `beta`
-            or `num_samples` is not positive.
-        RuntimeError: A traced `beta`, or a number on the diagonal of the scale, is not positive.
+        ValueError: A shape is wrong, the decoder does not return floating-point numbers, `mean` or
+            its output is in half precision, the observation's loss is no scalar, or `num_samples`
+            is below 1; `beta` or a number on the diagonal of the scale is not positive; the data
+            are not finite, or not in [0, 1] for `BERNOULLI`.
+        RuntimeError: A traced `beta`, scale or x is such.
 
     References:
         Kumar & Poole (2020), eq. 2.
@@ -67,7 +69,7 @@ def beta_vae(
     divergence = kl_to_prior(mean, scale)
     noise = jax.random.normal(key, (num_samples, len(mean)), mean.dtype)
     offsets = noise * scale if jnp.ndim(scale) == 1 else noise @ jnp.tril(scale).T
-    losses = jax.vmap(lambda offset: observation.loss(x, decoder(mean + offset)))(offsets)
+    losses = jax.vmap(lambda offset: scalar_loss(observation, x, decoder(mean + offset)))(offsets)
     return jnp.mean(losses) + beta * divergence
 
 
@@ -81,8 +83,9 @@ def kl_to_prior(mean: Float[Array, "..."], scale: Float[Array, "..."]) -> Float[
         scale: Standard deviations (d,) or the lower Cholesky factor $L$ (d, d).
 
     Raises:
-        ValueError: The shapes do not match.
-        RuntimeError: A number on the diagonal of the scale is not positive.
+        ValueError: The shapes do not match, the numbers are in half precision, or one on the
+            diagonal of the scale is not positive.
+        RuntimeError: A number on the diagonal of a traced scale is not positive.
     """
     size = mean.shape[0] if mean.ndim == 1 else None
     if size is None or scale.shape not in ((size,), (size, size)):
@@ -90,9 +93,13 @@ def kl_to_prior(mean: Float[Array, "..."], scale: Float[Array, "..."]) -> Float[
             "kl_to_prior: expected a mean (d,) and a scale (d,) or (d, d), got "
             f"{mean.shape} and {scale.shape}."
         )
-    diagonal = scale if scale.ndim == 1 else jnp.diagonal(scale)
-    diagonal = eqx.error_if(
-        diagonal, ~(diagonal > 0), "kl_to_prior: the diagonal of the scale has to be positive."
+    full_precision("kl_to_prior", "mean or scale", (mean, scale))
+    diagonal = entries(
+        "kl_to_prior",
+        "the diagonal of the scale",
+        scale if scale.ndim == 1 else jnp.diagonal(scale),
+        lambda numbers: numbers > 0,
+        "positive",
     )
     squares = jnp.sum(scale**2 if scale.ndim == 1 else jnp.tril(scale) ** 2)
     return 0.5 * (jnp.sum(mean**2) + squares - size) - jnp.sum(jnp.log(diagonal))
@@ -107,7 +114,10 @@ def block_scale(parameters: Float[Array, "blocks size size"]) -> Float[Array, "d
     Args:
         parameters: Any numbers, shape (blocks, size, size). d is blocks times size.
     """
-    lower = jnp.tril(parameters, -1) + jnp.exp(parameters) * jnp.eye(parameters.shape[-1])
+    # Only the diagonal is exponentiated: times 0, an infinite exponential beside it would be NaN.
+    diagonal = jnp.exp(jnp.diagonal(parameters, axis1=1, axis2=2))
+    eye = jnp.eye(parameters.shape[-1], dtype=parameters.dtype)
+    lower = jnp.tril(parameters, -1) + diagonal[:, None] * eye
     return jax.scipy.linalg.block_diag(*lower)
 
 
@@ -131,8 +141,10 @@ def curvature(
         hessian: "gauss-newton" or "full".
 
     Raises:
-        ValueError: A shape is wrong, the decoder does not return floating-point numbers, or
-            `hessian` is unknown.
+        ValueError: A shape is wrong, the decoder does not return floating-point numbers, `mean` or
+            its output is in half precision, `hessian` is unknown, or the observation refuses x.
+        RuntimeError: The observation refuses a traced x; or, for an observation of your own, its
+            curvature is negative, infinite or NaN.
 
     References:
         Kumar & Poole (2020), eqs. 5 and 6.
@@ -141,9 +153,12 @@ def curvature(
     if hessian not in _HESSIANS:
         raise ValueError(f"curvature: hessian has to be one of {_HESSIANS}, got {hessian!r}.")
     if hessian == "full":
-        return jax.hessian(lambda z: observation.loss(x, decoder(z)))(mean)
-    columns = weighted_columns(decoder, x, mean, observation, jnp.eye(len(mean), dtype=mean.dtype))
-    return columns @ columns.T
+        return jax.hessian(lambda z: scalar_loss(observation, x, decoder(z)))(mean)
+    directions = jnp.eye(len(mean), dtype=mean.dtype)
+    columns, weights = columns_and_weights(decoder, x, mean, observation, directions)[1:]
+    # Not with the root of H on both sides: at H = 0 the root has no derivative, and a saturated
+    # sigmoid gets there in float32 at a logit of 88.
+    return (columns * weights) @ columns.T
 
 
 def taylor(
@@ -158,7 +173,8 @@ def taylor(
     r"""Return the beta-VAE loss with the decoder expanded to second order around the mean.
 
     $-\log p(x | m) + \frac12 tr(C \Sigma) + \beta KL[q \| N(0, I)]$: eq. 4 with the full Hessian,
-    eq. 7 with $J^\top H J$. The arguments and the errors are those of `beta_vae` and `curvature`.
+    eq. 7 with $J^\top H J$, the default here as in `symlib.grae.deterministic`. The arguments and
+    the errors are those of `beta_vae` and `curvature`.
 
     References:
         Kumar & Poole (2020), eqs. 4 and 7.
@@ -168,13 +184,36 @@ def taylor(
     divergence = kl_to_prior(mean, scale)
     factor = jnp.diag(scale) if scale.ndim == 1 else jnp.tril(scale)
     spread = 0.5 * jnp.sum(factor * (C @ factor))  # tr(C L L^T) / 2
-    return observation.loss(x, decoder(mean)) + spread + beta * divergence
+    return scalar_loss(observation, x, decoder(mean)) + spread + beta * divergence
 
 
-def weighted_columns(decoder, x, mean, observation, directions):
-    """Return J^T H^{1/2}, one flattened column of the Jacobian in each row."""
+def columns_and_weights(decoder, x, mean, observation, directions):
+    """Return the output, J^T with a flattened column of J in each row, and the diagonal of H."""
     output, columns = output_and_columns(decoder, mean, directions)
-    return flat(columns * jnp.sqrt(observation.curvature(x, output)))
+    weights = jnp.asarray(observation.curvature(x, output))
+    if weights.shape not in ((), output.shape):
+        raise ValueError(
+            "curvature: the observation's curvature has to have the shape of the decoder's output, "
+            f"{output.shape}, got {weights.shape}."
+        )
+    if observation not in (GAUSSIAN, BERNOULLI):  # of which it is known
+        weights = eqx.error_if(
+            weights,
+            ~((weights >= 0) & (weights < jnp.inf)),
+            "curvature: the observation's curvature is negative, infinite or NaN.",
+        )
+    return output, flat(columns), weights.ravel()
+
+
+def scalar_loss(observation, x, output):
+    """Return the loss, which has to be a scalar: a mean over pixels would pass unnoticed."""
+    value = observation.loss(x, output)
+    if jnp.shape(value) != ():
+        raise ValueError(
+            "Observation: loss has to return a scalar, the sum over the entries of x, got shape "
+            f"{jnp.shape(value)}."
+        )
+    return value
 
 
 def output_and_columns(decoder, mean, directions):
@@ -193,6 +232,7 @@ def flat(columns):
 def check_decoder(owner, decoder, x, mean):
     if mean.ndim != 1 or not jnp.issubdtype(mean.dtype, jnp.floating):
         raise ValueError(f"{owner}: mean has to be a vector, got {mean.dtype} {mean.shape}.")
+    full_precision(owner, "mean", mean)
     try:
         output = jax.eval_shape(decoder, mean)
     except TypeError as error:
@@ -204,6 +244,7 @@ def check_decoder(owner, decoder, x, mean):
             f"{owner}: the decoder has to return an array of floating-point numbers to be "
             f"differentiable, got {output}."
         )
+    full_precision(owner, "the decoder's output", output)
     if x is not None and x.shape != output.shape:
         raise ValueError(
             f"{owner}: the decoder returns shape {output.shape} and x has shape {x.shape}."

@@ -3,18 +3,25 @@ r"""Measure collapse: ranks of features, dead units, and how symmetric the param
 A model trapped at a symmetric point uses fewer directions than it has. The ranks see this from
 outside, in the features; the degree of symmetry and the breaking strength see it in the parameters
 and the gradient.
+
+NaN compares as False, so that it would count as collapse here, or as life. All functions refuse it,
+and infinite numbers: a ValueError where the numbers are known, a RuntimeError where they are
+traced. Integers and half precision are measured, and answered, in float32.
 """
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float, Int, PyTree
+from jaxtyping import Array, ArrayLike, Float, Int, PyTree, Real
 
-from symlib._checks import floating_leaves, nonnegative
+from symlib._checks import entries, finite, floating_leaves, nonnegative
 from symlib.groups import Group
+
+# How far the length of a "unit" vector may be from 1: the distances are wrong by as much.
+_LENGTH_ERROR = 0.01
 
 
 def degree_of_symmetry(
-    directions: Float[ArrayLike, "..."], w: Float[ArrayLike, "..."], threshold: ArrayLike
+    directions: Real[ArrayLike, "..."], w: Real[ArrayLike, "..."], threshold: ArrayLike
 ) -> Int[Array, ""]:
     r"""Count the reflections that nearly fix a point, $\sum_i 1\{|v_i^\top w| < c\}$.
 
@@ -27,88 +34,101 @@ def degree_of_symmetry(
         threshold: $c$, in the units of `w`.
 
     Raises:
-        ValueError: A shape is wrong, or `threshold` is negative.
+        ValueError: A shape is wrong, `threshold` is negative, a number is not finite, or the length
+            of a direction is off from 1 by more than .01.
+        RuntimeError: Of traced arguments, a number or a length is such.
 
     References:
         Ziyin, Xu & Chuang (2024), section 5, where the absolute value is missing: without it every
         negative component counts, however far from the mirror.
     """
-    directions, w = jnp.asarray(directions), jnp.asarray(w)
+    owner = "degree_of_symmetry"
+    directions, w = _numbers(owner, "directions", directions), _numbers(owner, "w", w)
     if w.ndim != 1 or directions.shape[1:] != w.shape:
         raise ValueError(
             "degree_of_symmetry: expected directions (reflections, d) and w (d,), got "
             f"{directions.shape} and {w.shape}."
         )
-    return jnp.sum(
-        jnp.abs(directions @ w) < nonnegative("degree_of_symmetry", "threshold", threshold)
+    directions = entries(
+        owner,
+        "directions",
+        directions,
+        lambda v: abs((v * v).sum(axis=1, keepdims=True) ** 0.5 - 1) < _LENGTH_ERROR + 0 * v,
+        "unit vectors",
     )
+    return jnp.sum(jnp.abs(directions @ w) < nonnegative(owner, "threshold", threshold))
 
 
-def covariance_spectrum(features: Float[ArrayLike, "..."]) -> Float[Array, " d"]:
+def covariance_spectrum(features: Real[ArrayLike, "..."]) -> Float[Array, " d"]:
     r"""Return the eigenvalues of the covariance of features over a batch, the largest first.
 
     They are the squared singular values of the centred features divided by the batch size n: no
     covariance is formed, so that eigenvalues of 1e-6 of the largest are right in float32.
 
     Args:
-        features: Shape (n, d).
+        features: Shape (n, d), n of 2 or more: a single point has no spread to measure.
 
     Returns:
         Shape (d,), in squared units of the features; zeros fill up where n < d.
 
     Raises:
-        ValueError: `features` is no matrix.
+        ValueError: `features` is no matrix of 2 rows or more, or not finite; or the spectrum is out
+            of the range of its type.
+        RuntimeError: Traced features are not finite, or so is their spectrum.
     """
-    features = _matrix("covariance_spectrum", features)
-    centred = features - jnp.mean(features, axis=0)
-    values = jnp.linalg.svd(centred, compute_uv=False) ** 2 / len(features)
-    return jnp.pad(values, (0, features.shape[1] - len(values)))
+    return _spectrum("covariance_spectrum", features)
 
 
 def thresholded_rank(
-    features: Float[ArrayLike, "..."], threshold: ArrayLike = 1e-4
+    features: Real[ArrayLike, "..."], threshold: ArrayLike = 1e-4
 ) -> Int[Array, ""]:
     r"""Count the eigenvalues of the covariance of features that exceed a threshold.
 
     The threshold is absolute: features scaled by $a$ need one scaled by $a^2$.
 
     Args:
-        features: Shape (n, d).
+        features: Shape (n, d), n of 2 or more.
         threshold: In squared units of the features.
 
     Raises:
-        ValueError: `features` is no matrix, or `threshold` is negative.
+        ValueError: As in `covariance_spectrum`, or `threshold` is negative.
+        RuntimeError: As in `covariance_spectrum`, or a traced `threshold` is negative.
 
     References:
         Ziyin, Xu & Chuang (2024), appendix C.3 (1e-4) and Fig. 6 (1e-6).
     """
     threshold = nonnegative("thresholded_rank", "threshold", threshold)
-    return jnp.sum(covariance_spectrum(features) > threshold)
+    return jnp.sum(_spectrum("thresholded_rank", features) > threshold)
 
 
-def effective_rank(matrix: Float[ArrayLike, "..."]) -> Float[Array, ""]:
+def effective_rank(matrix: Real[ArrayLike, "..."]) -> Float[Array, ""]:
     r"""Return $\exp(-\sum_i p_i \log p_i)$ for the singular values $s$, $p_i = s_i / \sum_j s_j$.
 
-    It lies between 1 and the rank, does not depend on the scale, and changes smoothly where
-    the number of nonzero singular values jumps. The zero matrix has 0. Since the scale does not
-    count, features that have all but vanished may have a large one: look at their size as well.
+    It lies between 1 and the rank, does not depend on the scale, and stays continuous where the
+    number of nonzero singular values jumps; its slope is infinite there, so that a gradient at a
+    singular matrix is not finite. The zero matrix has 0. Since the scale does not count, features
+    that have all but vanished may have a large one: look at their size as well.
 
     Args:
         matrix: Weights, or features over a batch (not centred here).
 
     Raises:
-        ValueError: `matrix` is no matrix.
+        ValueError: `matrix` is no matrix, or not finite.
+        RuntimeError: A traced matrix is not finite.
 
     References:
         Roy & Vetterli (2007), The effective rank.
     """
-    values = jnp.linalg.svd(_matrix("effective_rank", matrix), compute_uv=False)
+    matrix = _matrix("effective_rank", matrix)
+    # The scale does not count; this one keeps sums and shares in the range of float32.
+    scale = jnp.max(jnp.abs(matrix))
+    values = jnp.linalg.svd(matrix / jnp.where(scale > 0, scale, 1), compute_uv=False)
     total = jnp.sum(values)
     shares = values / jnp.where(total > 0, total, 1)
     return jnp.where(total > 0, jnp.exp(jnp.sum(jax.scipy.special.entr(shares))), 0)
 
 
-def dead_units(activations: Float[ArrayLike, "..."], threshold: ArrayLike = 0.0) -> Int[Array, ""]:
+def dead_units(activations: Real[ArrayLike, "..."], threshold: ArrayLike = 0.0) -> Int[Array, ""]:
     r"""Count the units whose activation never exceeds a threshold in absolute value on a batch.
 
     Args:
@@ -117,7 +137,8 @@ def dead_units(activations: Float[ArrayLike, "..."], threshold: ArrayLike = 0.0)
             dead ReLU is; a smooth unit needs more.
 
     Raises:
-        ValueError: `activations` is no matrix, or `threshold` is negative.
+        ValueError: `activations` is no matrix or not finite, or `threshold` is negative.
+        RuntimeError: Traced activations are not finite, or a traced `threshold` is negative.
     """
     activations = _matrix("dead_units", activations)
     threshold = nonnegative("dead_units", "threshold", threshold)
@@ -140,22 +161,49 @@ def symmetry_breaking_strength(
             leaf; by default the whole group. Elements that are no subgroup are not noticed.
 
     Raises:
-        ValueError: The group is too large to list, the gradient holds no floating-point arrays, or
-            does not fit the group.
+        ValueError: The group is too large to list, the gradient holds no floating-point arrays, is
+            not finite, or does not fit the group.
+        RuntimeError: A traced gradient is not finite.
 
     References:
         Ziyin, Xu & Chuang (2024), section 4, before Theorem 6.
     """
-    gradient = floating_leaves("symmetry_breaking_strength", "gradient", gradient)
+    owner = "symmetry_breaking_strength"
+    gradient = floating_leaves(owner, "gradient", gradient)
+    gradient = jax.tree.map(lambda leaf: _numbers(owner, "gradient", leaf), gradient)
     if elements is None:
         elements = group.elements()
     images = jax.vmap(lambda g: group.act(g, gradient))(elements)
     broken = jax.tree.map(lambda image, leaf: leaf - jnp.mean(image, axis=0), images, gradient)
-    return jnp.sqrt(sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(broken)))
+    square = sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(broken))
+    # At a symmetric point the root of 0, whose derivative is infinite; 0 is one of the slopes.
+    strength = jnp.where(square == 0, 0, jnp.sqrt(jnp.where(square == 0, 1, square)))
+    return finite(owner, "the strength", strength)
+
+
+def _spectrum(owner, features):
+    features = _matrix(owner, features)
+    if len(features) < 2:
+        raise ValueError(f"{owner}: a covariance needs 2 points or more, got 1.")
+    centred = features - jnp.mean(features, axis=0)
+    values = jnp.linalg.svd(centred, compute_uv=False) ** 2 / len(features)
+    # NaN also where sums of large features overflow, and then it would be no rank.
+    values = finite(owner, "the spectrum", values)
+    return jnp.pad(values, (0, features.shape[1] - len(values)))
 
 
 def _matrix(owner: str, array) -> Array:
-    array = jnp.asarray(array)
+    array = _numbers(owner, "the matrix", array)
     if array.ndim != 2 or 0 in array.shape:
         raise ValueError(f"{owner}: expected a matrix that is not empty, got shape {array.shape}.")
     return array
+
+
+def _numbers(owner: str, name: str, array) -> Array:
+    """Return finite float32 or float64 numbers."""
+    array = jnp.asarray(array)
+    if jnp.issubdtype(array.dtype, jnp.complexfloating):
+        raise ValueError(f"{owner}: {name} has to be real, got {array.dtype}.")
+    if array.dtype not in (jnp.float32, jnp.float64):
+        array = array.astype(jnp.float32)
+    return finite(owner, name, array)

@@ -251,6 +251,9 @@ def _dataset(arrays: list[np.ndarray], sources: list[str]) -> Dataset:
                 f"{array.shape}."
             )
     train, train_labels, test, test_labels = arrays
+    for labels, source in zip((train_labels, test_labels), sources[1::2], strict=True):
+        if labels.max() > 9:
+            raise ValueError(f"load: {source} has to hold classes 0 to 9, got {labels.max()}.")
     return Dataset(
         np.divide(train, 255, dtype=np.float32),
         train_labels.astype(np.int32),

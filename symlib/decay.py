@@ -12,12 +12,16 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import ArrayLike, PRNGKeyArray, PyTree
 
-from symlib._checks import floating_leaves, nonnegative
-from symlib.syre import draw_anchor
+from symlib._checks import nonnegative
+from symlib.syre import array_leaves, at_least_single, draw_anchor
 
 
 class AnchoredDecayState(NamedTuple):
-    """What `anchored_decay` keeps: the anchor and the deviation of the metric, or their key."""
+    """What `anchored_decay` keeps: the anchor and the deviation of the metric, or their key.
+
+    With a key, the anchor only marks which leaves are arrays, by an empty array each: `jit` makes
+    arrays of Python numbers too, and the update could not tell them apart.
+    """
 
     anchor: PyTree
     deviation: PyTree
@@ -60,19 +64,24 @@ def anchored_decay(
 
     def init(params):
         anchor, deviation = draw_anchor(params, key, sigma0, mask, metric_spread)
-        return (
-            AnchoredDecayState(anchor, deviation, None)
-            if store
-            else (AnchoredDecayState(None, None, key))
-        )
+        if store:
+            return AnchoredDecayState(anchor, deviation, None)
+        marks = jax.tree.map(lambda _: jnp.zeros(0), array_leaves("anchored_decay", params))
+        return AnchoredDecayState(marks, None, key)
 
     def update(updates, state, params=None):
         if params is None:
             raise ValueError("anchored_decay: call update(gradient, state, params).")
         anchor, deviation = state.anchor, state.deviation
         if state.key is not None:
+            arrays = jax.tree.map(
+                lambda mark, leaf: None if mark is None else leaf,
+                anchor,
+                params,
+                is_leaf=lambda node: node is None,
+            )
             anchor, deviation = draw_anchor(
-                params, state.key, sigma0, mask, metric_spread, hashed=True
+                arrays, state.key, sigma0, mask, metric_spread, hashed=True
             )
         return _pull(updates, params, anchor, deviation, gamma), state
 
@@ -83,14 +92,15 @@ def decay_to_initial(gamma: ArrayLike) -> optax.GradientTransformation:
     r"""Add $2 \gamma (\varphi - \varphi_0)$ to the gradient; $\varphi_0$ are the initial weights.
 
     The method is known as L2 Init. It is syre with the initial weights as the anchor: a start at a
-    symmetric point makes a symmetric anchor, which breaks nothing.
+    symmetric point makes a symmetric anchor, which breaks nothing. What is no floating-point array
+    has no decay, as in `anchored_decay`.
 
     Args:
         gamma: Strength of the decay, at least 0.
 
     Raises:
-        ValueError: `gamma` is negative or not finite, a parameter is not a floating-point array, or
-            the update is called without the parameters.
+        ValueError: `gamma` is negative or not finite, no parameter is a floating-point array, one
+            is complex, or the update is called without the parameters.
 
     References:
         Kumar, Marklund & Van Roy (2023), Maintaining plasticity in continual learning via
@@ -99,7 +109,7 @@ def decay_to_initial(gamma: ArrayLike) -> optax.GradientTransformation:
     gamma = nonnegative("decay_to_initial", "gamma", gamma)
 
     def init(params):
-        return floating_leaves("decay_to_initial", "params", params)
+        return array_leaves("decay_to_initial", params)
 
     def update(updates, initial, params=None):
         if params is None:
@@ -117,9 +127,10 @@ def _pull(updates, params, anchor, deviation, gamma):
     def of_leaf(anchor, xi, update, leaf):
         if anchor is None:
             return update
-        offset = leaf - anchor
+        dtype = at_least_single(jnp.result_type(leaf))
+        offset = jnp.asarray(leaf, dtype) - anchor
         offset = offset if xi is None else offset + xi * offset  # D = 1 + xi, a small xi kept
-        return update + (2 * gamma * offset).astype(jnp.result_type(update))
+        return (update + 2 * gamma * offset).astype(jnp.result_type(update))
 
     return jax.tree.map(
         of_leaf, anchor, deviation, updates, params, is_leaf=lambda node: node is None

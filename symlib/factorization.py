@@ -5,13 +5,15 @@ The joint density does not change under $(u, v) \to (-u, -v)$, so the posterior 
 It is the smallest model in which the answer of an approximation can be held against Bayes.
 """
 
+import math
 from typing import NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Real
 
+from symlib._checks import entries, finite, full_precision
 from symlib.posteriors import DiagonalGaussian, kl_sign_flip
 
 # Trapezoid nodes on the half line for `scalar_exact`, and the range over which the
@@ -20,6 +22,11 @@ from symlib.posteriors import DiagonalGaussian, kl_sign_flip
 _NODES = 512
 _LARGEST_R = 100.0
 _SMALLEST_NOISE, _LARGEST_NOISE = 1e-3, 1e3
+
+# The range of `scalar_symmetrized`. In float32 its bound was right up to r^2 / tau = 1e18, where
+# the two modes are 1e9 deviations apart, and off by 7 nats at 1e20.
+_LARGEST_R_SYMMETRIZED = 1e4
+_SMALLEST_NOISE_SYMMETRIZED, _LARGEST_NOISE_SYMMETRIZED = 1e-6, 1e6
 
 
 class ScalarPosterior(NamedTuple):
@@ -49,16 +56,16 @@ def scalar_log_joint(
         noise_variance: Variance $\tau > 0$ of $e$, not its standard deviation.
 
     Raises:
-        ValueError: `z` does not have shape (2,).
-        RuntimeError: `noise_variance` is not positive and finite, or `r` is not finite.
+        ValueError: `z` does not have shape (2,); `noise_variance` is not positive and finite, `r`
+            is not finite, or a number is in half precision.
+        RuntimeError: A traced `noise_variance` or `r` is such.
     """
     if jnp.shape(z) != (2,):
         raise ValueError(f"z must be the pair (u, v) of shape (2,), got shape {jnp.shape(z)}")
     r, noise_variance = _checked(r, noise_variance)
     u, v = z[0], z[1]
-    log_likelihood = -((r - u * v) ** 2) / (2 * noise_variance) - 0.5 * jnp.log(
-        2 * jnp.pi * noise_variance
-    )
+    log_variance = jnp.log(noise_variance) + math.log(2 * math.pi)
+    log_likelihood = -0.5 * ((r - u * v) ** 2 / noise_variance + log_variance)
     return log_likelihood - 0.5 * (u**2 + v**2) - jnp.log(2 * jnp.pi)
 
 
@@ -76,7 +83,9 @@ def scalar_map(
         noise_variance: Variance $\tau > 0$ of the noise.
 
     Raises:
-        RuntimeError: `noise_variance` is not positive and finite, or `r` is not finite.
+        ValueError: `noise_variance` is not positive and finite, `r` is not finite, or one of them
+            is in half precision.
+        RuntimeError: A traced `noise_variance` or `r` is such.
 
     References:
         Nakajima et al. (2013), the MAP solution at $L = M = 1$.
@@ -111,14 +120,17 @@ def scalar_mean_field(
         noise_variance: Variance $\tau > 0$ of the noise.
 
     Raises:
-        RuntimeError: `noise_variance` is not positive and finite, or `r` is not finite.
+        ValueError: `noise_variance` is not positive and finite, `r` is not finite, or one of them
+            is in half precision.
+        RuntimeError: A traced `noise_variance` or `r` is such.
 
     References:
         Nakajima et al. (2013), the analytic solution at $L = M = 1$.
     """
     r, noise_variance = _checked(r, noise_variance)
     size = jnp.abs(r)
-    threshold = (noise_variance + jnp.sqrt(noise_variance**2 + 4 * noise_variance)) / 2
+    # Two roots: the square of the noise overflows in float32 from 2e19 on.
+    threshold = (noise_variance + jnp.sqrt(noise_variance) * jnp.sqrt(noise_variance + 4)) / 2
     variance = noise_variance / jnp.maximum(size, threshold)
     product = jnp.where(size > threshold, size - noise_variance - noise_variance / size, 0)
     product = jnp.maximum(product, 0)  # rounding just above the threshold
@@ -152,19 +164,28 @@ def scalar_symmetrized(
     where $b$ grows like $\sqrt{|r|}$, and are NaN there.
 
     Args:
-        r: The observation.
-        noise_variance: Variance $\tau > 0$ of the noise.
+        r: The observation, $|r| \le 10^4$.
+        noise_variance: Variance $\tau$ of the noise, from 1e-6 to 1e6.
 
     Returns:
         $q^*$ with $m_u \ge 0$, the predictive mean of $\tilde q$ and the bound, Moore's eq. 5.
 
     Raises:
-        RuntimeError: `noise_variance` is not positive and finite, or `r` is not finite.
+        ValueError: `noise_variance` is not positive and finite, `r` is not finite, or one of them
+            is in half precision.
+        RuntimeError: A traced `noise_variance` or `r` is such.
 
     References:
         Moore (2016), section 3.1. The reduction to one unknown is ours.
     """
     r, noise_variance = _checked(r, noise_variance)
+    r, noise_variance = _in_range(
+        "scalar_symmetrized",
+        r,
+        noise_variance,
+        _LARGEST_R_SYMMETRIZED,
+        (_SMALLEST_NOISE_SYMMETRIZED, _LARGEST_NOISE_SYMMETRIZED),
+    )
     product, variance, bound = _symmetrized_optimum(jnp.abs(r), noise_variance)
     return _result(r, product, variance, bound)
 
@@ -188,14 +209,12 @@ def scalar_exact(r: Real[ArrayLike, ""], noise_variance: Real[ArrayLike, ""] = 1
         noise_variance: Variance $\tau$ of the noise, from .001 to 1000.
 
     Raises:
-        RuntimeError: An argument is outside the stated range, or not finite.
+        ValueError: An argument is outside the stated range, not finite, or in half precision.
+        RuntimeError: A traced argument is such.
     """
     r, noise_variance = _checked(r, noise_variance)
-    r = eqx.error_if(r, jnp.abs(r) > _LARGEST_R, f"scalar_exact holds for |r| up to {_LARGEST_R:g}")
-    noise_variance = eqx.error_if(
-        noise_variance,
-        (noise_variance < _SMALLEST_NOISE) | (noise_variance > _LARGEST_NOISE),
-        f"scalar_exact holds for noise_variance from {_SMALLEST_NOISE:g} to {_LARGEST_NOISE:g}",
+    r, noise_variance = _in_range(
+        "scalar_exact", r, noise_variance, _LARGEST_R, (_SMALLEST_NOISE, _LARGEST_NOISE)
     )
     # Beyond u^2 = 2(|r| + 40) the integrand is below e^-40 of its peak, which is at least e^-|r|.
     largest = jnp.arcsinh(jnp.sqrt(2 * (jnp.abs(r) + 40) / noise_variance))
@@ -212,19 +231,40 @@ def scalar_exact(r: Real[ArrayLike, ""], noise_variance: Real[ArrayLike, ""] = 1
 
 
 def _checked(r, noise_variance):
+    owner = "the scalar model"
     dtype = jnp.result_type(r, noise_variance, float)
+    full_precision(owner, "r or noise_variance", jnp.empty((), dtype))
     r, noise_variance = jnp.asarray(r, dtype), jnp.asarray(noise_variance, dtype)
     if r.shape or noise_variance.shape:
         raise ValueError(
             "r and noise_variance must be scalars, got shapes "
             f"{r.shape} and {noise_variance.shape}; use jax.vmap for more"
         )
-    r = eqx.error_if(r, ~jnp.isfinite(r), "r must be finite")
-    positive = (noise_variance > 0) & jnp.isfinite(noise_variance)
-    noise_variance = eqx.error_if(
-        noise_variance, ~positive, "noise_variance must be positive and finite"
+    return finite(owner, "r", r), entries(
+        owner,
+        "noise_variance",
+        noise_variance,
+        lambda variance: (variance > 0) & (variance < math.inf),
+        "positive and finite",
     )
-    return r, noise_variance
+
+
+def _in_range(owner, r, noise_variance, largest, noises):
+    r = entries(owner, "|r|", r, lambda r: abs(r) <= largest, f"at most {largest:g}")
+    # The ends are numbers of the type of the noise: .001 in float32 is not .001.
+    least, most = (np.asarray(end, noise_variance.dtype) for end in noises)
+    return r, entries(
+        owner,
+        "noise_variance",
+        noise_variance,
+        lambda variance: (variance >= least) & (variance <= most),
+        f"from {noises[0]:g} to {noises[1]:g}",
+    )
+
+
+def root_of_positive(number):
+    """Return the root of a number of at least 0; at 0 its derivative is taken to be 0, not NaN."""
+    return jnp.where(number > 0, jnp.sqrt(jnp.where(number > 0, number, 1)), 0 * number)
 
 
 def _mean_field_bound(size, noise_variance, product, variance):
@@ -233,7 +273,8 @@ def _mean_field_bound(size, noise_variance, product, variance):
     $E(r - uv)^2 = (r - m^2)^2 + s(2m^2 + s)$; the $\log 2\pi$ of prior and entropy cancel.
     """
     squared_error = (size - product) ** 2 + variance * (2 * product + variance)
-    log_likelihood = -squared_error / noise_variance - jnp.log(2 * jnp.pi * noise_variance)
+    log_variance = jnp.log(noise_variance) + math.log(2 * math.pi)
+    log_likelihood = -squared_error / noise_variance - log_variance
     return 0.5 * log_likelihood - (product + variance) + 1 + jnp.log(variance)
 
 
@@ -286,7 +327,7 @@ def _root_of_falling(slope, upper):
 
 def _result(r, product, variance, bound):
     sign = jnp.where(r < 0, -1, 1).astype(r.dtype)
-    size = jnp.sqrt(product)
+    size = root_of_positive(product)
     return ScalarPosterior(
         mean=jnp.stack([size, sign * size]),
         variance=jnp.stack([variance, variance]),

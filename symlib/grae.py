@@ -16,14 +16,15 @@ import jax.numpy as jnp
 from jax.scipy.linalg import cho_solve
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
-from symlib._checks import positive, positive_integer
+from symlib._checks import entries, full_precision, positive, positive_integer
 from symlib.beta_vae import (
     Decoder,
     check_decoder,
+    columns_and_weights,
     curvature,
     flat,
     output_and_columns,
-    weighted_columns,
+    scalar_loss,
 )
 from symlib.observation import GAUSSIAN, Observation
 
@@ -32,13 +33,14 @@ def optimal_precision(curvature: Float[Array, "..."], beta: ArrayLike) -> Float[
     r"""Return $K = I + C / \beta$, the precision of the best Gaussian posterior.
 
     Args:
-        curvature: $C$, shape (d, d), as `curvature` returns it.
+        curvature: $C$, shape (d, d), symmetric, as `curvature` returns it.
         beta: The weight of the divergence, above 0.
 
     Raises:
-        ValueError: `beta` is not positive, or the matrix is not square.
-        RuntimeError: A traced `beta` is not positive, or $K$ is not positive definite: then the
-            objective grows without bound with the covariance, and there is no best one.
+        ValueError: `beta` is not positive, or the matrix is not square or in half precision.
+        RuntimeError: A traced `beta` is not positive, $C$ holds NaN or infinity, is not symmetric,
+            or $K$ is not positive definite: then the objective falls without bound as the
+            covariance grows, and there is no best one.
 
     References:
         Kumar & Poole (2020), eqs. 9 and 11.
@@ -62,7 +64,7 @@ def deterministic(
     mean: Float[Array, "..."],
     beta: ArrayLike,
     observation: Observation = GAUSSIAN,
-    hessian: str = "full",
+    hessian: str = "gauss-newton",
 ) -> Float[Array, ""]:
     r"""Return the expanded loss at the best covariance.
 
@@ -76,7 +78,7 @@ def deterministic(
         mean: $m$, shape (d,).
         beta: The weight of the divergence, above 0.
         observation: `GAUSSIAN` or `BERNOULLI` of `symlib.observation`.
-        hessian: "full" or "gauss-newton".
+        hessian: "gauss-newton", and then this is `grae`, or "full".
 
     Raises:
         ValueError: As in `symlib.beta_vae.curvature`, or `beta` is not positive.
@@ -89,7 +91,8 @@ def deterministic(
     C = curvature(decoder, x, mean, observation, hessian)
     _, factor = _precision_and_cholesky("deterministic", C, beta)
     log_determinant = 2 * jnp.sum(jnp.log(jnp.diagonal(factor)))
-    return observation.loss(x, decoder(mean)) + 0.5 * beta * (jnp.sum(mean**2) + log_determinant)
+    loss = scalar_loss(observation, x, decoder(mean))
+    return loss + 0.5 * beta * (jnp.sum(mean**2) + log_determinant)
 
 
 def grae(
@@ -132,9 +135,10 @@ def grae_bound(
     beta = positive("grae_bound", "beta", beta)
     check_decoder("grae_bound", decoder, x, mean)
     basis = jnp.eye(len(mean), dtype=mean.dtype)
-    squares = jnp.sum(weighted_columns(decoder, x, mean, observation, basis) ** 2, axis=1)
-    penalty = jnp.sum(jnp.log1p(squares / beta))
-    return observation.loss(x, decoder(mean)) + 0.5 * beta * (jnp.sum(mean**2) + penalty)
+    output, columns, weights = columns_and_weights(decoder, x, mean, observation, basis)
+    penalty = jnp.sum(jnp.log1p(jnp.sum(columns**2 * weights, axis=1) / beta))
+    loss = scalar_loss(observation, x, output)
+    return loss + 0.5 * beta * (jnp.sum(mean**2) + penalty)
 
 
 def grae_bound_sampled(
@@ -160,8 +164,9 @@ def grae_bound_sampled(
         probabilities: p, shape (d,), positive, with sum 1; uniform by default.
 
     Raises:
-        ValueError: As in `grae_bound`; `num_columns` is below 1, or p has another shape.
-        RuntimeError: p is not positive or does not sum to 1.
+        ValueError: As in `grae_bound`; `num_columns` is below 1, or p has another shape, is not
+            positive or does not sum to 1, by more than .001.
+        RuntimeError: As in `grae_bound`; a traced p is not positive or does not sum to 1.
 
     References:
         Kumar & Poole (2020), section 5.3, which takes k = 1 and the uniform law.
@@ -179,19 +184,23 @@ def grae_bound_sampled(
                 f"grae_bound_sampled: probabilities has to have shape ({size},), got "
                 f"{probabilities.shape}."
             )
-        wrong = ~((probabilities > 0).all() & (jnp.abs(jnp.sum(probabilities) - 1) < 1e-3))
-        probabilities = eqx.error_if(
+        probabilities = entries(
+            "grae_bound_sampled",
+            "probabilities",
             probabilities,
-            wrong,
-            "grae_bound_sampled: probabilities have to be positive and sum to 1.",
+            lambda p: (p > 0) & (abs(p.sum() - 1) < 1e-3),
+            "positive, with sum 1",
         )
+        # `choice` draws from p over its sum, so that the weights need the same.
+        probabilities = jnp.asarray(probabilities / probabilities.sum(), mean.dtype)
         indices = jax.random.choice(key, size, (num_columns,), p=probabilities)
         weights = 1 / probabilities[indices]
     directions = jax.nn.one_hot(indices, size, dtype=mean.dtype)
-    output, columns = output_and_columns(decoder, mean, directions)
-    squares = jnp.sum(flat(columns**2 * observation.curvature(x, output)), axis=1)
+    output, columns, curvatures = columns_and_weights(decoder, x, mean, observation, directions)
+    squares = jnp.sum(columns**2 * curvatures, axis=1)
     penalty = jnp.mean(weights * jnp.log1p(squares / beta))
-    return observation.loss(x, output) + 0.5 * beta * (jnp.sum(mean**2) + penalty)
+    loss = scalar_loss(observation, x, output)
+    return loss + 0.5 * beta * (jnp.sum(mean**2) + penalty)
 
 
 def orthogonality_penalty(
@@ -223,9 +232,13 @@ def orthogonality_penalty(
     def of_pair(key):
         first, second = jax.random.choice(key, size, (2,), replace=False)
         directions = jax.nn.one_hot(jnp.stack([first, second]), size, dtype=mean.dtype)
-        left, right = flat(output_and_columns(decoder, mean, directions)[1])
+        columns = flat(output_and_columns(decoder, mean, directions)[1])
+        # The cosine does not depend on the scale, which may be held constant in its derivatives;
+        # squares of the columns themselves vanish in float32 from a size of 1e-23 on.
+        scale = jax.lax.stop_gradient(jnp.max(jnp.abs(columns), axis=1, keepdims=True))
+        left, right = columns / jnp.where(scale == 0, 1, scale)
         norms = jnp.sum(left**2) * jnp.sum(right**2)
-        return jnp.sum(left * right) ** 2 / jnp.where(norms > 0, norms, 1)
+        return jnp.sum(left * right) ** 2 / jnp.where(norms == 0, 1, norms)
 
     return jnp.mean(jax.vmap(of_pair)(jax.random.split(key, num_pairs)))
 
@@ -234,11 +247,21 @@ def _precision_and_cholesky(owner, curvature, beta):
     beta = positive(owner, "beta", beta)
     if curvature.ndim != 2 or curvature.shape[0] != curvature.shape[1]:
         raise ValueError(f"{owner}: expected a square matrix, got shape {curvature.shape}.")
+    full_precision(owner, "the curvature", curvature)
     K = jnp.eye(len(curvature), dtype=curvature.dtype) + curvature / beta
     factor = jnp.linalg.cholesky(K)  # NaN if K is not positive definite
-    message = (
+    size = jnp.max(jnp.abs(curvature))
+    # Twice differentiated networks are symmetric to about 1e-5 in float32; a triangular factor
+    # given in place of C is not at all.
+    skewed = jnp.max(jnp.abs(curvature - curvature.T)) > 1e-2 * size
+    messages = [
+        f"{owner}: the curvature holds NaN or infinity; look at the decoder's output and "
+        "derivatives there.",
+        f"{owner}: the curvature has to be a symmetric matrix.",
         f"{owner}: I + C / beta is not positive definite, so that there is no best covariance. "
-        "Take a larger beta, or hessian='gauss-newton', which never fails."
-    )
-    factor = eqx.error_if(factor, jnp.isnan(factor), message)
-    return K, factor
+        "Take a larger beta, or hessian='gauss-newton', which never fails.",
+    ]
+    lost = ~(size < jnp.inf)
+    index = jnp.where(lost, 0, jnp.where(skewed, 1, 2))
+    wrong = lost | skewed | jnp.isnan(factor).any()
+    return K, eqx.branched_error_if(factor, wrong, index, messages)

@@ -23,11 +23,18 @@ def hashed_uniform(
     Args:
         key: Random key.
         shape: Shape of the array, of fewer than $2^{32}$ entries.
-        dtype: A floating-point type.
+        dtype: A floating-point type. Numbers of half precision are rounded ones of float32.
+
+    Raises:
+        ValueError: The shape has too many entries, which would repeat, or `dtype` is another type.
 
     References:
         Appleby (2011), MurmurHash3, for the step that mixes 32 bits, taken twice.
     """
+    if not jnp.issubdtype(dtype, jnp.floating):
+        raise ValueError(f"hashed_uniform: dtype has to be a floating-point type, got {dtype}.")
+    if math.prod(shape) >= 2**32:
+        raise ValueError(f"hashed_uniform: shape has to have below 2^32 entries, got {shape}.")
     first, second = jax.random.bits(key, (2,), jnp.uint32)
     places = jax.lax.iota(jnp.uint32, math.prod(shape)).reshape(shape)
     bits = _mix(_mix(places + first) ^ second)

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
-from symlib._checks import positive_integer
+from symlib._checks import full_precision, positive_integer
 
 Decoder = Callable[[Float[Array, " d"]], Float[Array, "..."]]
 
@@ -26,13 +26,14 @@ def metric(decoder: Decoder, z: Float[Array, "..."]) -> Float[Array, "d d"]:
         z: The point, shape (d,).
 
     Raises:
-        ValueError: `z` is no vector.
+        ValueError: `z` is no vector of float32 or float64.
 
     References:
         Kumar & Poole (2020), section 5.2.
     """
     if z.ndim != 1:
         raise ValueError(f"metric: z has to be a vector, got shape {z.shape}.")
+    full_precision("metric", "z", z)
     jacobian = jax.jacfwd(decoder)(z).reshape(-1, len(z))
     return jacobian.T @ jacobian
 
@@ -41,16 +42,24 @@ def curve_length(decoder: Decoder, curve: Float[Array, "..."]) -> Float[Array, "
     r"""Return the length of a curve after decoding, $\sum_i \|g(z_{i+1}) - g(z_i)\|$.
 
     The sum of chords: below the length of the smooth curve, with an error that falls as the square
-    of the spacing.
+    of the spacing. Its derivatives are those of the distances; where two neighbours decode to the
+    same point, that distance has a kink and 0 is taken.
 
     Args:
         decoder: Function of a latent vector, shape (d,).
         curve: Points $z_0, \dots, z_n$ along the curve, shape (n + 1, d).
 
     Raises:
-        ValueError: `curve` is no matrix of two points or more.
+        ValueError: `curve` is no matrix of two points or more, of float32 or float64.
     """
-    return jnp.sum(jnp.sqrt(_squared_chords("curve_length", decoder, curve)))
+    chords = _chords("curve_length", decoder, curve)
+    # A length is its scale times that of the scaled chord, whatever the scale: it may be held
+    # constant in derivatives. Without one, squares of chords below 1e-23 vanish in float32.
+    scale = jax.lax.stop_gradient(jnp.max(jnp.abs(chords), axis=1, keepdims=True))
+    moved = scale[:, 0] != 0
+    squares = jnp.sum((chords / jnp.where(scale == 0, 1, scale)) ** 2, axis=1)
+    # Not the root of 0, whose derivative is infinite.
+    return jnp.sum(jnp.where(moved, scale[:, 0] * jnp.sqrt(jnp.where(moved, squares, 1)), 0))
 
 
 def geodesic(
@@ -74,7 +83,8 @@ def geodesic(
         steps: Number of L-BFGS steps.
 
     Raises:
-        ValueError: The points do not match, or `num_points` is below 3 or `steps` below 1.
+        ValueError: The points do not match or are not float32 or float64, or `num_points` is below
+            3 or `steps` below 1.
         RuntimeError: The energy became NaN or infinite.
 
     References:
@@ -85,6 +95,7 @@ def geodesic(
             f"geodesic: start and end have to be vectors of one length, got {start.shape} and "
             f"{end.shape}."
         )
+    full_precision("geodesic", "start or end", (start, end))
     if positive_integer("geodesic", "num_points", num_points) < 3:
         raise ValueError(f"geodesic: num_points has to be at least 3, got {num_points}.")
     steps = positive_integer("geodesic", "steps", steps)
@@ -93,7 +104,7 @@ def geodesic(
 
     def energy(inner):
         curve = jnp.concatenate([line[:1], inner, line[-1:]])
-        return (num_points - 1) * jnp.sum(_squared_chords("geodesic", decoder, curve))
+        return (num_points - 1) * jnp.sum(_chords("geodesic", decoder, curve) ** 2)
 
     optimizer = optax.lbfgs()
 
@@ -114,8 +125,9 @@ def geodesic(
     return jnp.concatenate([line[:1], best, line[-1:]])
 
 
-def _squared_chords(owner, decoder, curve):
+def _chords(owner, decoder, curve):
     if curve.ndim != 2 or len(curve) < 2:
         raise ValueError(f"{owner}: expected a curve (points, d), got shape {curve.shape}.")
+    full_precision(owner, "the curve", curve)
     outputs = jax.vmap(decoder)(curve).reshape(len(curve), -1)
-    return jnp.sum(jnp.diff(outputs, axis=0) ** 2, axis=1)
+    return jnp.diff(full_precision(owner, "the decoder's output", outputs), axis=0)

@@ -47,9 +47,10 @@ def mean_field_ascent(
         after each sweep.
 
     Raises:
-        ValueError: Shapes do not fit, `ratings` is not floating point, `observed` not boolean, or
-            `num_traits` or `num_steps` below 1.
-        RuntimeError: An observed rating is not finite, or `noise_variance` not positive and finite.
+        ValueError: Shapes do not fit, `ratings` is not float32 or float64, `observed` not boolean,
+            or `num_traits` or `num_steps` below 1; an observed rating is not finite, or
+            `noise_variance` not positive and finite.
+        RuntimeError: Of traced ratings or noise, a number is such.
 
     References:
         Nakajima et al. (2013), section 2.2, for all ratings observed.

@@ -66,9 +66,10 @@ def log_evidence(
         The estimate and its standard error.
 
     Raises:
-        ValueError: Shapes do not fit, `ratings` is not floating point or `observed` not boolean, or
-            a number is below 1 (2 for `num_chains`).
-        RuntimeError: An observed rating is not finite, or `noise_variance` not positive and finite.
+        ValueError: Shapes do not fit, `ratings` is not float32 or float64 or `observed` not
+            boolean, or a number is below 1 (2 for `num_chains`); an observed rating is not finite,
+            or `noise_variance` not positive and finite.
+        RuntimeError: Of traced ratings or noise, a number is such.
 
     References:
         Neal (2001), Annealed importance sampling.

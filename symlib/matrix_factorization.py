@@ -9,12 +9,19 @@ the model of `symlib.factorization`.
 import math
 from typing import NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float, PRNGKeyArray, Real
 
-from symlib._checks import array_shape, floating_leaves, positive_integer
+from symlib._checks import (
+    array_shape,
+    entries,
+    finite,
+    floating_leaves,
+    full_precision,
+    positive_integer,
+)
+from symlib.factorization import root_of_positive
 from symlib.posteriors import DiagonalGaussian, Gaussian
 
 _LOG_2PI = math.log(2 * math.pi)
@@ -56,8 +63,9 @@ def generate_ratings(
         noise_variance: Variance $\tau > 0$ of the noise, not its standard deviation.
 
     Raises:
-        ValueError: A size is not an integer of at least 1.
-        RuntimeError: `noise_variance` is not positive and finite.
+        ValueError: A size is not an integer of at least 1, or `noise_variance` not positive and
+            finite.
+        RuntimeError: A traced `noise_variance` is not positive and finite.
     """
     sizes = {"num_rows": num_rows, "num_columns": num_columns, "num_traits": num_traits}
     n, m, k = (positive_integer("generate_ratings", *item) for item in sizes.items())
@@ -100,8 +108,9 @@ def matrix_log_joint(
         observed: True where a rating is seen; None if all are.
 
     Raises:
-        ValueError: Shapes do not fit, `ratings` is not floating point or `observed` not boolean.
-        RuntimeError: An observed rating is not finite, or `noise_variance` not positive and finite.
+        ValueError: Shapes do not fit, `ratings` is not float32 or float64 or `observed` not
+            boolean, an observed rating is not finite, or `noise_variance` not positive and finite.
+        RuntimeError: Of traced ratings or noise, a number is such.
     """
     ratings, noise_variance, observed = check_ratings(
         "matrix_log_joint", ratings, noise_variance, observed
@@ -151,7 +160,9 @@ def matrix_map(
 
     For a given $W = UV^T/\sqrt k$ the penalty $(\|U\|^2 + \|V\|^2)/2$ is at least $\sqrt k$ times
     the sum of the singular values of $W$. So those of $R$ are soft thresholded,
-    $\hat\gamma_h = \max(\gamma_h - \tau\sqrt k, 0)$, and all but the first k set to zero.
+    $\hat\gamma_h = \max(\gamma_h - \tau\sqrt k, 0)$, and all but the first k set to zero. If the
+    singular values k and k + 1 are equal, there are several modes, of which this is one.
+    Derivatives of the prediction are NaN where two singular values are equal.
 
     Args:
         ratings: $R$, all observed.
@@ -159,8 +170,9 @@ def matrix_map(
         noise_variance: Variance $\tau > 0$ of the noise.
 
     Raises:
-        ValueError: `ratings` is no floating-point matrix, or `num_traits` is below 1.
-        RuntimeError: A rating is not finite, or `noise_variance` not positive and finite.
+        ValueError: `ratings` is no matrix of float32 or float64, a rating is not finite,
+            `num_traits` is below 1, or `noise_variance` not positive and finite.
+        RuntimeError: Of traced ratings or noise, a number is such.
 
     References:
         Nakajima et al. (2013), the MAP solution.
@@ -195,8 +207,9 @@ def mean_field_threshold(
         noise_variance: Variance $\tau > 0$ of the noise.
 
     Raises:
-        ValueError: A size is not an integer of at least 1.
-        RuntimeError: `noise_variance` is not positive and finite.
+        ValueError: A size is not an integer of at least 1, or `noise_variance` not positive and
+            finite.
+        RuntimeError: A traced `noise_variance` is not positive and finite.
 
     References:
         Nakajima et al. (2013), theorem 1 with $c_a c_b = k^{-1/2}$.
@@ -227,7 +240,8 @@ def matrix_mean_field(
     $$\hat\gamma_h = \frac{\mu_u \mu_v}{\sqrt k} = \Big(\gamma - \frac{\tau (n + m)}{2 \gamma}
       - \frac{\tau \sqrt k}{2} \big(\delta + 1 / \delta\big)\Big)_+,$$
 
-    zero up to `mean_field_threshold` $\underline\gamma$. `objective` is the evidence lower bound of
+    zero up to `mean_field_threshold` $\underline\gamma$. Ties of singular values are as in
+    `matrix_map`. `objective` is the evidence lower bound of
     `mean_field_posterior`, all constants included.
 
     Args:
@@ -236,8 +250,9 @@ def matrix_mean_field(
         noise_variance: Variance $\tau > 0$ of the noise.
 
     Raises:
-        ValueError: `ratings` is no floating-point matrix, or `num_traits` is below 1.
-        RuntimeError: A rating is not finite, or `noise_variance` not positive and finite.
+        ValueError: `ratings` is no matrix of float32 or float64, a rating is not finite,
+            `num_traits` is below 1, or `noise_variance` not positive and finite.
+        RuntimeError: Of traced ratings or noise, a number is such.
 
     References:
         Nakajima et al. (2013), theorems 1 and 2; the bound is evaluated here.
@@ -275,15 +290,16 @@ def mean_field_posterior(
         noise_variance: Variance $\tau > 0$ of the noise.
 
     Raises:
-        ValueError: `ratings` is no floating-point matrix, or `num_traits` is below 1.
-        RuntimeError: A rating is not finite, or `noise_variance` not positive and finite.
+        ValueError: `ratings` is no matrix of float32 or float64, a rating is not finite,
+            `num_traits` is below 1, or `noise_variance` not positive and finite.
+        RuntimeError: Of traced ratings or noise, a number is such.
     """
     ratings, noise_variance, _ = check_ratings("mean_field_posterior", ratings, noise_variance)
     k = positive_integer("mean_field_posterior", "num_traits", num_traits)
     n, m = ratings.shape
     left, gamma, right = _svd(ratings, k)
     shrunk, s, delta = _mean_field_traits(gamma, n, m, k, noise_variance)
-    size = jnp.sqrt(math.sqrt(k) * shrunk)
+    size = root_of_positive(math.sqrt(k) * shrunk)
     mean = left * size * jnp.sqrt(delta), right.T * size / jnp.sqrt(delta)
     variance = jnp.broadcast_to(s * delta, (n, k)), jnp.broadcast_to(s / delta, (m, k))
     return DiagonalGaussian(mean, variance)
@@ -314,15 +330,21 @@ def unchecked_expected_log_joint(posterior, ratings, noise_variance, observed):
 
 def check_noise(owner: str, noise_variance, dtype) -> Float[Array, ""]:
     """Return `noise_variance` as a scalar of `dtype`, checked to be positive and finite."""
-    noise_variance = array_shape(owner, "noise_variance", noise_variance, ()).astype(dtype)
-    positive = (noise_variance > 0) & jnp.isfinite(noise_variance)
-    message = f"{owner}: noise_variance has to be positive and finite."
-    return eqx.error_if(noise_variance, ~positive, message)
+    noise_variance = array_shape(owner, "noise_variance", noise_variance, ())
+    if jnp.issubdtype(noise_variance.dtype, jnp.complexfloating):
+        raise ValueError(f"{owner}: noise_variance has to be real, got {noise_variance.dtype}.")
+    return entries(
+        owner,
+        "noise_variance",
+        noise_variance.astype(dtype),
+        lambda variance: (variance > 0) & (variance < math.inf),
+        "positive and finite",
+    )
 
 
 def check_ratings(owner: str, ratings, noise_variance, observed=None):
     """Return the ratings, zero where not observed, the noise variance, and the boolean mask."""
-    ratings = floating_leaves(owner, "ratings", ratings)
+    ratings = full_precision(owner, "ratings", floating_leaves(owner, "ratings", ratings))
     if ratings.ndim != 2 or ratings.size == 0:
         raise ValueError(f"{owner}: ratings has to have shape (n, m), got {ratings.shape}.")
     if observed is None:
@@ -331,15 +353,13 @@ def check_ratings(owner: str, ratings, noise_variance, observed=None):
     if observed.dtype != bool:
         raise ValueError(f"{owner}: observed has to be boolean, got {observed.dtype}.")
     # Replaced, not weighted by 0: 0 * NaN is NaN.
-    ratings = jnp.where(observed, ratings, 0)
-    message = f"{owner}: observed ratings have to be finite."
-    ratings = eqx.error_if(ratings, ~jnp.isfinite(ratings), message)
+    ratings = finite(owner, "an observed rating", jnp.where(observed, ratings, 0))
     return ratings, check_noise(owner, noise_variance, ratings.dtype), observed
 
 
 def check_factors(owner: str, factors, shape=None) -> Factors:
     """Return the pair (U, V), checked to fit each other and ratings of `shape`."""
-    factors = floating_leaves(owner, "factors", factors)
+    factors = full_precision(owner, "factors", floating_leaves(owner, "factors", factors))
     if not isinstance(factors, tuple) or len(factors) != 2:
         raise ValueError(f"{owner}: factors has to be the pair (U, V), got {type(factors)}.")
     shapes = tuple(leaf.shape for leaf in factors)
@@ -374,8 +394,12 @@ def _svd(ratings, k):
 
 
 def _threshold(n, m, k, noise_variance):
-    t = (n + m + k * noise_variance) / 2
-    return jnp.sqrt(noise_variance * (t + jnp.sqrt(t**2 - n * m)))
+    noise = k * noise_variance
+    t = (n + m + noise) / 2
+    # t^2 - n m, without the cancellation where there is little noise and n = m; its root as a
+    # product where both parts hold the noise, whose square overflows in float32 from 2e19 on.
+    root = jnp.hypot((n - m) / 2, jnp.sqrt(noise) * jnp.sqrt((n + m) / 2 + noise / 4))
+    return jnp.sqrt(noise_variance) * jnp.sqrt(t + root)
 
 
 def _mean_field_traits(gamma, n, m, k, noise_variance):

@@ -73,9 +73,10 @@ def matrix_gibbs(
         num_burn_in: Sweeps before those.
 
     Raises:
-        ValueError: Shapes do not fit, `ratings` is not floating point or `observed` not boolean, or
-            a number is below 1.
-        RuntimeError: An observed rating is not finite, or `noise_variance` not positive and finite.
+        ValueError: Shapes do not fit, `ratings` is not float32 or float64 or `observed` not
+            boolean, or a number is below 1; an observed rating is not finite, or `noise_variance`
+            not positive and finite.
+        RuntimeError: Of traced ratings or noise, a number is such.
 
     References:
         Salakhutdinov and Mnih (2008), Bayesian probabilistic matrix factorization using Markov

@@ -14,7 +14,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, PRNGKeyArray, Real
 
-from symlib._checks import array_shape, floating_leaves, positive_integer
+from symlib._checks import (
+    array_shape,
+    entries,
+    finite,
+    floating_leaves,
+    full_precision,
+    positive_integer,
+)
 from symlib.inference import fit
 from symlib.matrix_factorization import (
     check_noise,
@@ -87,10 +94,10 @@ def fit_matrix(
         num_samples: Number of draws for the divergence in the final bound, at least 2.
 
     Raises:
-        ValueError: Shapes do not fit, `ratings` is not floating point, `observed` not boolean, a
-            number is below its least value, or `covariance` is unknown.
-        RuntimeError: An observed rating is not finite, `noise_variance` not positive and finite,
-            or the ascent diverged.
+        ValueError: Shapes do not fit, `ratings` is not float32 or float64, `observed` not boolean,
+            a number is below its least value, or `covariance` is unknown; an observed rating is not
+            finite, or `noise_variance` not positive and finite.
+        RuntimeError: Of traced ratings or noise, a number is such, or the ascent diverged.
 
     References:
         Moore (2016), section 4 and Appendix A, with the errors of the divergence mended.
@@ -148,18 +155,18 @@ def fit_matrix_entries(
 
     Raises:
         ValueError: Shapes or types do not fit, a number is below its least value, or `covariance`
-            is unknown.
-        RuntimeError: A row or column is out of range, a value not finite, `noise_variance` not
-            positive and finite, or the ascent diverged.
+            is unknown; a row or column is out of range, a value not finite, or `noise_variance` not
+            positive and finite.
+        RuntimeError: Of traced arguments, a number is such, or the ascent diverged.
     """
     owner = "fit_matrix_entries"
-    values = floating_leaves(owner, "values", values)
+    values = full_precision(owner, "values", floating_leaves(owner, "values", values))
     if values.ndim != 1 or values.size == 0:
         raise ValueError(f"{owner}: values has to have shape (N,), got {values.shape}.")
     start = _Start(owner, num_rows, num_columns, num_traits, covariance, values.dtype)
     rows = _indices(owner, "rows", rows, values.shape, num_rows)
     columns = _indices(owner, "columns", columns, values.shape, num_columns)
-    values = eqx.error_if(values, ~jnp.isfinite(values), f"{owner}: values have to be finite.")
+    values = finite(owner, "values", values)
     noise_variance = check_noise(owner, noise_variance, values.dtype)
     batch_size = positive_integer(owner, "batch_size", batch_size)
     objective = _Entries(symmetrize, rows, columns, values, noise_variance, batch_size)
@@ -309,5 +316,4 @@ def _indices(owner, name, indices, shape, count):
     if not jnp.issubdtype(indices.dtype, jnp.integer):
         raise ValueError(f"{owner}: {name} has to hold integers, got {indices.dtype}.")
     # Out of range, indexing would silently take the last entry.
-    wrong = (indices < 0) | (indices >= count)
-    return eqx.error_if(indices, wrong, f"{owner}: {name} has to be from 0 to {count - 1}.")
+    return entries(owner, name, indices, lambda i: (i >= 0) & (i < count), f"from 0 to {count - 1}")

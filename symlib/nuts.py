@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
-from symlib._checks import floating_leaves, positive_integer
+from symlib._checks import finite, floating_leaves, full_precision, positive_integer
 
 
 class NutsDraws(NamedTuple):
@@ -46,7 +46,8 @@ def nuts(
 
     Raises:
         ImportError: NumPyro is missing.
-        ValueError: A number is below 1, or the starts differ in number between leaves.
+        ValueError: A number is below 1, the starts differ in number between leaves or are in half
+            precision, or the density is no scalar, or it or its gradient is not finite at a start.
         RuntimeError: A draw is NaN or infinite.
 
     References:
@@ -60,11 +61,18 @@ def nuts(
         ) from error
     num_warmup = positive_integer("nuts", "num_warmup", num_warmup)
     num_samples = positive_integer("nuts", "num_samples", num_samples)
-    starts = floating_leaves("nuts", "starts", starts)
+    starts = full_precision("nuts", "starts", floating_leaves("nuts", "starts", starts))
     counts = {leaf.shape[:1] for leaf in jax.tree.leaves(starts)}
     if len(counts) != 1 or counts == {()}:
         raise ValueError(f"nuts: the leaves of starts have to share a leading axis, got {counts}.")
     ((num_chains,),) = counts
+    # From a start where the density is NaN or zero no proposal is ever taken: the chain would be
+    # that one point.
+    density = jax.eval_shape(log_density, jax.tree.map(lambda leaf: leaf[0], starts))
+    if jnp.shape(density) != ():
+        raise ValueError(f"nuts: log_density has to return a scalar, got {density}.")
+    for leaf in jax.tree.leaves(jax.jit(jax.vmap(jax.value_and_grad(log_density)))(starts)):
+        finite("nuts", "log_density at the starts, and its gradient,", leaf)
     sampler = MCMC(
         NUTS(potential_fn=lambda z: -log_density(z)),
         num_warmup=num_warmup,

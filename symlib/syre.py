@@ -13,6 +13,7 @@ $2 \gamma \sigma_0 \sqrt{\mathrm{rank} P}$. It pushes the parameters out of the 
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -50,8 +51,9 @@ def remove_symmetry(
 
     Args:
         loss: Function `(params, *args) -> scalar`.
-        params: The parameters, for their shapes: arrays in any pytree. The functions that an
-            equinox network holds beside its arrays are left alone.
+        params: The parameters, for their shapes: floating-point arrays, of jax or numpy, in any
+            pytree. Whatever a network holds beside these is left alone: Python numbers, integer
+            arrays, keys, functions, None.
         key: Random key of the anchor and the metric.
         gamma: Strength of the decay, at least 0. Many libraries call $2 \gamma$ the weight decay.
         sigma0: Standard deviation of the anchor, at least 0: a number, or a pytree of numbers as
@@ -66,8 +68,8 @@ def remove_symmetry(
 
     Raises:
         ValueError: `gamma`, `sigma0` or `metric_spread` is out of range; nothing is left to bias; a
-            selected array is not floating point; `mask` or `sigma0` does not match `params`. The
-            biased loss: the parameters do not match the anchor, or the loss is no scalar.
+            selected array is complex; `mask` or `sigma0` does not match `params`. The biased loss:
+            the parameters do not match the anchor, or the loss is no scalar.
         RuntimeError: A traced `gamma`, `sigma0` or `metric_spread` is out of range.
 
     References:
@@ -127,7 +129,7 @@ def default_sigma0(params: PyTree, output_axis: int = 0) -> PyTree:
         raise ValueError(f"default_sigma0: output_axis has to be 0 or -1, got {output_axis!r}.")
 
     def of_leaf(leaf):
-        shape = () if callable(leaf) else jnp.shape(leaf)
+        shape = jnp.shape(leaf) if is_array(leaf) else ()
         if len(shape) > 1:
             shape = shape[1:] if output_axis == 0 else shape[:-1]
         return RELATIVE_SIGMA0 / math.sqrt(max(1, math.prod(shape)))
@@ -145,10 +147,11 @@ def draw_anchor(
 ) -> tuple[PyTree, PyTree]:
     r"""Draw the anchor $\theta_0$ and the deviation $\xi = D - 1$ of the metric from 1.
 
-    The draw of a leaf depends on the key and on its place among the floating-point leaves, not on
-    the mask, nor on the other leaves. Both are pytrees as `params`, with None where nothing is
-    drawn; $\xi$ is None throughout if its spread is the number 0. $\xi$ is kept in place of $D$
-    since $1 + \xi$ rounds $\xi$ to multiples of 1e-7 in float32.
+    The draw of a leaf depends on the key and on its place among the floating-point arrays, not on
+    the mask, nor on the other leaves; half precision gets the draw of float32, rounded. Both are
+    pytrees as `params`, with None where nothing is drawn; $\xi$ is None throughout if its spread is
+    the number 0. $\xi$ is kept in place of $D$ since $1 + \xi$ rounds $\xi$ to multiples of 1e-7 in
+    float32.
 
     The arguments and the errors are those of `remove_symmetry`, but for one. With `hashed`, the
     anchor has the uniform law of standard deviation $\sigma_0$, and all numbers come from
@@ -164,16 +167,17 @@ def draw_anchor(
     def anchor(place, leaf, sigma):
         leaf_key = jax.random.fold_in(anchor_key, place)
         sample = hashed_uniform if hashed else jax.random.normal
-        sigma = jnp.asarray(nonnegative("syre", "sigma0", sigma), leaf.dtype)
-        return sigma * sample(leaf_key, leaf.shape, leaf.dtype)
+        dtype = at_least_single(leaf.dtype)
+        sigma = jnp.asarray(nonnegative("syre", "sigma0", sigma), dtype)
+        return (sigma * sample(leaf_key, leaf.shape, dtype)).astype(leaf.dtype)
 
     def deviation(place, leaf, _):
-        leaf_key = jax.random.fold_in(metric_key, place)
+        leaf_key, dtype = jax.random.fold_in(metric_key, place), at_least_single(leaf.dtype)
         if hashed:
-            uniform = hashed_uniform(leaf_key, leaf.shape, leaf.dtype) / math.sqrt(3)
+            uniform = hashed_uniform(leaf_key, leaf.shape, dtype) / math.sqrt(3)
         else:
-            uniform = jax.random.uniform(leaf_key, leaf.shape, leaf.dtype, minval=-1)
-        return jnp.asarray(metric_spread, leaf.dtype) * uniform
+            uniform = jax.random.uniform(leaf_key, leaf.shape, dtype, minval=-1)
+        return (jnp.asarray(metric_spread, dtype) * uniform).astype(leaf.dtype)
 
     def draw(of_leaf):
         drawn = [s and of_leaf(*s, sigma) for s, sigma in zip(selected, sigmas, strict=True)]
@@ -189,9 +193,30 @@ def _squared_norm(theta, theta_0, deviation):
     def of_leaf(anchor, xi, leaf):
         if anchor is None:
             return 0.0
+        # In float32 at least: a float16 overflows from a sum of 65504 on.
+        leaf = jnp.asarray(leaf)
+        leaf = leaf.astype(at_least_single(leaf.dtype))
         return jnp.sum(leaf * leaf) + (0.0 if xi is None else jnp.sum(leaf * (xi * leaf)))
 
     return sum(jax.tree.leaves(jax.tree.map(of_leaf, theta_0, deviation, theta, is_leaf=_is_none)))
+
+
+def is_array(leaf) -> bool:
+    """Say whether a leaf is an array, of jax or numpy: a Python number is no parameter."""
+    return isinstance(leaf, jax.Array | np.ndarray | np.generic)
+
+
+def array_leaves(owner: str, params: PyTree) -> PyTree:
+    """Return the floating-point arrays of `params` as jax's, with None for all other leaves."""
+    arrays = jax.tree_util.tree_map_with_path(partial(_floating_or_none, owner), params)
+    if not jax.tree.leaves(arrays):
+        raise ValueError(f"{owner}: params has no floating-point array.")
+    return arrays
+
+
+def at_least_single(dtype) -> jnp.dtype:
+    """Return float32 for half precision, and float32 and float64 as they are."""
+    return jnp.promote_types(dtype, jnp.float32)
 
 
 def _is_none(node):
@@ -205,18 +230,26 @@ def _selected(params, mask):
     for (path, leaf), flag in zip(jax.tree_util.tree_leaves_with_path(params), flags, strict=True):
         if not isinstance(flag, bool | np.bool_):
             raise ValueError(f"syre: mask has to hold True or False, got {flag!r}.")
-        array = None if callable(leaf) else jnp.asarray(leaf)
-        floating = array is not None and jnp.issubdtype(array.dtype, jnp.floating)
-        if flag and array is not None and not floating:
-            raise ValueError(
-                f"syre: params{jax.tree_util.keystr(path)} has to be a floating-point array, got "
-                f"{array.dtype}. Let mask be False there."
-            )
-        selected.append((count, array) if flag and floating else None)
-        count += floating
+        array = _floating_or_none("syre", path, leaf, flag)
+        selected.append((count, array) if flag and array is not None else None)
+        count += array is not None
     if not any(selected):
         raise ValueError("syre: params has no array to bias, or mask leaves none.")
     return selected
+
+
+def _floating_or_none(owner, path, leaf, wanted=True):
+    """Return a floating-point array as jax's, and None for any other leaf; complex is refused."""
+    if not is_array(leaf) or not jnp.issubdtype(leaf.dtype, jnp.inexact):
+        return None
+    if jnp.issubdtype(leaf.dtype, jnp.complexfloating):
+        if not wanted:
+            return None
+        raise ValueError(
+            f"{owner}: params{jax.tree_util.keystr(path)} has to be a floating-point array, got "
+            f"{leaf.dtype}. Split it into its real and imaginary part."
+        )
+    return jnp.asarray(leaf)
 
 
 def _broadcast(name, prefix, params):

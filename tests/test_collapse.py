@@ -73,7 +73,6 @@ def test_dead_units_are_silent_on_the_whole_batch(dtype):
     activations = jnp.array([[0.0, 1.0, -2.0, 1e-3], [0.0, 0.0, 2.0, -1e-3]], dtype)
     assert dead_units(activations) == 1
     assert dead_units(activations, 0.01) == 2
-    assert dead_units(activations * jnp.nan) == 0  # NaN is no silence
 
 
 def test_the_breaking_strength_is_a_distance_to_what_the_group_fixes(dtype, tolerance):
@@ -157,9 +156,9 @@ def test_wrong_input_is_named():
         (lambda: symmetry_breaking_strength(Permutation(3), jnp.arange(3)), "floating-point"),
         (lambda: fix_weights(vector, key, 1.0), "fraction has to be at least 0 and below 1"),
         (lambda: fix_weights(vector, key, 0.1, -1.0), "sigma has to be at least 0"),
-        (lambda: fix_weights({}, key, 0.1), "floating-point arrays, got no array"),
+        (lambda: fix_weights({}, key, 0.1), "params has no floating-point array"),
         (lambda: drop_weights(vector, key, 1.0), "rate has to be at least 0 and below 1"),
-        (lambda: drop_weights(jnp.arange(3), key, 0.1), "floating-point arrays, got int32"),
+        (lambda: drop_weights(jnp.arange(3), key, 0.1), "params has no floating-point array"),
     ]
     for call, message in wrong:
         with pytest.raises(ValueError, match=message):

@@ -337,7 +337,7 @@ def test_bad_noise_is_refused(noise):
         lambda: generate_ratings(jax.random.key(0), 2, 3, 1, noise),
     ]
     for call in calls(ratings, noise) + complete_calls(ratings, noise) + others:
-        with pytest.raises(RuntimeError, match="noise_variance has to be positive"):
+        with pytest.raises(ValueError, match="noise_variance has to be positive"):
             jax.block_until_ready(call())
 
 
@@ -346,7 +346,7 @@ def test_bad_ratings_are_refused(value):
     ratings = jnp.ones((2, 3)).at[1, 2].set(value)
     observed = jnp.ones((2, 3), bool).at[0, 0].set(False)
     for call in calls(ratings) + calls(ratings, observed=observed) + complete_calls(ratings):
-        with pytest.raises(RuntimeError, match="observed ratings have to be finite"):
+        with pytest.raises(ValueError, match="an observed rating has to be finite"):
             jax.block_until_ready(call())
 
 

@@ -235,7 +235,7 @@ def test_bad_input_is_refused(monkeypatch):
         (lambda: fit_matrix(KEY, ratings, 1, 0.0, steps=1), "noise_variance has to be positive"),
         (lambda: fit_matrix(KEY, ratings.at[0, 0].set(np.nan), 1, steps=1), "to be finite"),
     ]:
-        with pytest.raises(RuntimeError, match=message):
+        with pytest.raises(ValueError, match=message):
             jax.block_until_ready(call())
 
 
@@ -261,8 +261,8 @@ def test_bad_entries_are_refused(monkeypatch):
     for arguments, message in [
         ({"rows": jnp.array([0, 2])}, "rows has to be from 0 to 1"),
         ({"columns": jnp.array([-1, 0])}, "columns has to be from 0 to 2"),
-        ({"values": jnp.array([1.0, np.nan])}, "values have to be finite"),
+        ({"values": jnp.array([1.0, np.nan])}, "values has to be finite"),
         ({"noise": -1.0}, "noise_variance has to be positive"),
     ]:
-        with pytest.raises(RuntimeError, match=message):
+        with pytest.raises(ValueError, match=message):
             jax.block_until_ready(call(**arguments))

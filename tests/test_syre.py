@@ -324,10 +324,9 @@ def test_wrong_traced_options_are_named(name):
     ("params", "message"),
     [
         ({}, "no array to bias"),
-        ({"w": jnp.ones(3), "count": jnp.arange(3)}, r"params\['count'\] .* got int32"),
         (jnp.ones(3, jnp.complex64), "floating-point array, got complex64"),
-        (jax.random.key(0), "floating-point array, got key"),
-        ((jnp.ones(2), 3), r"params\[1\] .* got int32"),
+        (jax.random.key(0), "no array to bias"),
+        (({"c": jnp.ones(2, jnp.complex64)}, jnp.ones(2)), r"params\[0\]\['c'\] .* complex64"),
     ],
 )
 def test_parameters_that_cannot_be_biased_are_named(params, message):
@@ -335,8 +334,9 @@ def test_parameters_that_cannot_be_biased_are_named(params, message):
         remove_symmetry(lambda p: 0.0, params, KEY, gamma=0.1)
 
 
-def test_an_integer_leaf_may_be_masked():
-    params = {"w": jnp.ones(3), "count": jnp.arange(3)}
+@pytest.mark.parametrize("kind", [int, complex])
+def test_leaves_of_other_kinds_may_be_masked(kind):
+    params = {"w": jnp.ones(3), "count": jnp.ones(3, kind)}
     mask = {"w": True, "count": False}
     biased, theta_0 = remove_symmetry(lambda p: p["w"][0], params, KEY, gamma=0.1, mask=mask)
     assert theta_0["count"] is None and jnp.isfinite(biased(params))
@@ -358,5 +358,5 @@ def test_misuse_of_the_results_is_named():
             chain.update(params, chain.init(params))
     with pytest.raises(ValueError, match="decay_to_initial: gamma"):
         decay_to_initial(-1.0)
-    with pytest.raises(ValueError, match="got int32"):
+    with pytest.raises(ValueError, match="no floating-point array"):
         decay_to_initial(1.0).init(jnp.arange(3))
