@@ -47,7 +47,7 @@ def full_precision(owner: object, name: str, tree: PyTree) -> PyTree:
     for leaf in jax.tree.leaves(tree):
         if jnp.finfo(leaf.dtype).bits < 32:
             raise ValueError(
-                f"{owner}: {name} has to be in float32 or float64, got {leaf.dtype}; keep it in "
+                f"{owner}: {name} has to be float32 or float64, got {leaf.dtype}; keep it in "
                 "float32 and cast it where your model needs half precision."
             )
     return tree
@@ -175,15 +175,3 @@ def entries(owner: object, name: str, value, holds: Callable, wanted: str):
 def finite(owner: object, name: str, value):
     """Return the array `value`, whose entries have to be finite."""
     return entries(owner, name, value, lambda array: abs(array) < math.inf, "finite")
-
-
-def full_precision(owner: object, name: str, tree: PyTree) -> PyTree:
-    """Return `tree`, whose arrays have to be float32 or float64.
-
-    Half precision would pass through sums of a thousand terms and come out wrong in each digit, or
-    find no decomposition of a matrix at all.
-    """
-    for leaf in jax.tree.leaves(tree):
-        if leaf.dtype not in (jnp.float32, jnp.float64):
-            raise ValueError(f"{owner}: {name} has to be float32 or float64, got {leaf.dtype}.")
-    return tree

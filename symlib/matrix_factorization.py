@@ -17,7 +17,6 @@ from symlib._checks import (
     array_shape,
     entries,
     finite,
-    floating_leaves,
     full_precision,
     positive_integer,
 )
@@ -344,7 +343,7 @@ def check_noise(owner: str, noise_variance, dtype) -> Float[Array, ""]:
 
 def check_ratings(owner: str, ratings, noise_variance, observed=None):
     """Return the ratings, zero where not observed, the noise variance, and the boolean mask."""
-    ratings = full_precision(owner, "ratings", floating_leaves(owner, "ratings", ratings))
+    ratings = full_precision(owner, "ratings", ratings)
     if ratings.ndim != 2 or ratings.size == 0:
         raise ValueError(f"{owner}: ratings has to have shape (n, m), got {ratings.shape}.")
     if observed is None:
@@ -359,7 +358,7 @@ def check_ratings(owner: str, ratings, noise_variance, observed=None):
 
 def check_factors(owner: str, factors, shape=None) -> Factors:
     """Return the pair (U, V), checked to fit each other and ratings of `shape`."""
-    factors = full_precision(owner, "factors", floating_leaves(owner, "factors", factors))
+    factors = full_precision(owner, "factors", factors)
     if not isinstance(factors, tuple) or len(factors) != 2:
         raise ValueError(f"{owner}: factors has to be the pair (U, V), got {type(factors)}.")
     shapes = tuple(leaf.shape for leaf in factors)

@@ -18,7 +18,6 @@ from symlib._checks import (
     array_shape,
     entries,
     finite,
-    floating_leaves,
     full_precision,
     positive_integer,
 )
@@ -160,7 +159,7 @@ def fit_matrix_entries(
         RuntimeError: Of traced arguments, a number is such, or the ascent diverged.
     """
     owner = "fit_matrix_entries"
-    values = full_precision(owner, "values", floating_leaves(owner, "values", values))
+    values = full_precision(owner, "values", values)
     if values.ndim != 1 or values.size == 0:
         raise ValueError(f"{owner}: values has to have shape (N,), got {values.shape}.")
     start = _Start(owner, num_rows, num_columns, num_traits, covariance, values.dtype)

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
-from symlib._checks import finite, floating_leaves, full_precision, positive_integer
+from symlib._checks import finite, full_precision, positive_integer
 
 
 class NutsDraws(NamedTuple):
@@ -61,7 +61,7 @@ def nuts(
         ) from error
     num_warmup = positive_integer("nuts", "num_warmup", num_warmup)
     num_samples = positive_integer("nuts", "num_samples", num_samples)
-    starts = full_precision("nuts", "starts", floating_leaves("nuts", "starts", starts))
+    starts = full_precision("nuts", "starts", starts)
     counts = {leaf.shape[:1] for leaf in jax.tree.leaves(starts)}
     if len(counts) != 1 or counts == {()}:
         raise ValueError(f"nuts: the leaves of starts have to share a leading axis, got {counts}.")

@@ -425,7 +425,7 @@ def test_bad_arguments_are_refused():
     with pytest.raises(ValueError, match="log_joint has to return a scalar"):
         elbo(key, lambda z: z, base, 10)
     for kind in (jnp.float16, jnp.bfloat16):
-        with pytest.raises(ValueError, match="the start has to be in float32 or float64"):
+        with pytest.raises(ValueError, match="the start has to be float32 or float64"):
             fit(key, lambda q, key: q.value, lambda key, k=kind: Ratio(jnp.ones((), k)), steps=1)
     for rate in (0.0, math.nan, -1.0):
         with pytest.raises(ValueError, match="learning_rate has to be"):
