@@ -103,13 +103,14 @@ def _weak(sigma):
     """
     k = sigma.shape[0]
     i, j = _pairs(k)
-    gap = 1 - jnp.sum(1 / sigma) / 2
+    rest = jnp.sum(1 / sigma) / 2  # kept beside the gap, which rounds to 1
+    gap = 1 - rest
     leading = jnp.sum(sigma) - k**2 * 3 / 8
     leading = leading - jnp.sum(jnp.log((sigma[i] + sigma[j]) / k)) / 2
     y = 16 ** (1 / 3) * _scale(sigma) * gap
     kappa = _kappa(sigma)
     # k for equal sigma.
-    effective = kappa * (1 - gap) ** 1.5
+    effective = kappa * rest**1.5
     powers = effective ** (-jnp.arange(3, dtype=sigma.dtype) / 3)
     fall = jnp.exp(-y)
     terms = jnp.stack([fall, y * fall, jnp.sqrt(y) * fall, (1 + y**2) ** -1.5])
@@ -175,9 +176,7 @@ def _entropy(s, gap):
     rest = jnp.sum(jax.nn.sigmoid(2 * (logs - nodes)) / s, axis=1) / 2
     e = gap + jnp.sum(jax.nn.sigmoid(2 * (nodes - logs)) / s, axis=1) / 2
     near = rest < 0.5
-    log_e = jnp.where(
-        near, jnp.log1p(-jnp.where(near, rest, 0.5)), jnp.log(jnp.where(near, 1, e))
-    )
+    log_e = jnp.where(near, jnp.log1p(-jnp.where(near, rest, 0.5)), jnp.log(jnp.where(near, 1, e)))
     # With 1 - e, whose integral is k pi/4, added, the integrand falls like tau^-4. Below the first
     # node it is constant: the nodes left out there are a geometric series.
     terms = (e * log_e + rest) * jnp.exp(nodes[:, 0])
