@@ -18,10 +18,14 @@ from symlib._checks import floating_leaves
 from symlib.bessel_expansion import asymptotic, expansion
 from symlib.bessel_saddlepoint import laplace, moore, saddlepoint
 
+# The range that is tested in float32 and float64, in which no intermediate number overflows.
+LARGEST = 1e9
+# The largest k at which the calibrated formula was compared with exact values.
+LARGEST_K = 50
 # Nodes, uniform in log(v / (2 - v)), of the integral for k = 3. Its poles in that variable are at
-# least pi/2 from the real line, so a step of .36 leaves an error of e^-27; the range of +-36
-# resolves sigma up to 1e6 to 1e-9.
-_LOGIT = np.linspace(-36.0, 36.0, 201)
+# least pi/2 from the real line, so a step of .36 leaves an error of e^-27; the range of +-44
+# resolves sigma up to 1e9 to 1e-9.
+_LOGIT = np.linspace(-44.0, 44.0, 245)
 
 
 def log_hyp0f1(sigma: Float[Array, " k"], method: str = "calibrated") -> Float[Array, ""]:
@@ -90,27 +94,41 @@ def log_hyp0f1(sigma: Float[Array, " k"], method: str = "calibrated") -> Float[A
         )
     if method not in _METHODS:
         raise ValueError(f"log_hyp0f1: method has to be one of {list(_METHODS)}, got {method!r}.")
-    bad = ~((sigma >= 0) & jnp.isfinite(sigma))
-    sigma = eqx.error_if(sigma, bad, "log_hyp0f1: singular values have to be finite and >= 0.")
-    return _METHODS[method](sigma)
+    if method == "calibrated" and sigma.shape[0] > LARGEST_K:
+        raise ValueError(
+            f'log_hyp0f1: "calibrated" was measured for k up to {LARGEST_K}, got '
+            f"k = {sigma.shape[0]}."
+        )
+    bad = ~((sigma >= 0) & (sigma <= LARGEST))
+    message = "log_hyp0f1: singular values have to be finite, >= 0 and at most 1e9."
+    sigma, dtype = eqx.error_if(sigma, bad, message), sigma.dtype
+    value = _METHODS[method](_single(sigma))
+    if value.dtype != dtype:
+        message = f"log_hyp0f1: the value is beyond the range of {dtype}; use float32."
+        value = eqx.error_if(value, value > float(jnp.finfo(dtype).max), message)
+    return value.astype(dtype)
 
 
 def singular_values(matrix: Float[Array, "n k"]) -> Float[Array, " k"]:
     r"""Return the singular values of `matrix`, descending, with gradients that are always finite.
 
     With $A = U\,\mathrm{diag}(\sigma)\,V^T$ one has $d\sigma_i = u_i^T\, dA\, v_i$, as if the
-    singular vectors stood still: $\sigma_i$ is the norm of column i of $A V$ with $V$ held
-    constant (Moore 2016, Listing 1). That norm has a NaN gradient at $\sigma_i = 0$; here
-    $\sigma_i = u_i^T A v_i$ with both $U$ and $V$ constant, which has none. At equal singular
-    values, and at zero, it is one of the subgradients: right for symmetric functions of $\sigma$
-    that are even in each entry, such as `log_hyp0f1`. First derivatives only.
+    singular vectors stood still (Moore 2016, Listing 1). At equal singular values, and at zero, it
+    is one of the subgradients: right for symmetric functions of $\sigma$ that are even in each
+    entry, such as `log_hyp0f1`. Second derivatives also need those of the singular vectors, which
+    do not exist there: they are right where the $\sigma_i$ are distinct and positive, and refused
+    where two of them, or one and zero, are closer than the root of the rounding error times
+    $\sigma_1$.
+
+    Half precision is computed in float32 and rounded.
 
     Args:
         matrix: The matrix $A$, with n at least k.
 
     Raises:
         ValueError: `matrix` is not a floating-point matrix with n >= k >= 1.
-        RuntimeError: `matrix` holds NaN or an infinity.
+        RuntimeError: `matrix` holds NaN or an infinity, or a second derivative is asked for at a
+            tie or at zero.
     """
     matrix = floating_leaves("singular_values", "matrix", matrix)
     if matrix.ndim != 2 or not matrix.shape[0] >= matrix.shape[1] >= 1:
@@ -118,23 +136,66 @@ def singular_values(matrix: Float[Array, "n k"]) -> Float[Array, " k"]:
             f"singular_values: matrix has to have shape (n, k), n >= k >= 1, got {matrix.shape}."
         )
     matrix = eqx.error_if(matrix, ~jnp.isfinite(matrix), "singular_values: entries not finite.")
-    left, _, right = jnp.linalg.svd(jax.lax.stop_gradient(matrix), full_matrices=False)
-    # Rounding may leave -1e-20 at a zero singular value.
-    return jax.nn.relu(jnp.einsum("nk,nm,km->k", left, matrix, right))
+    return _singular_values(_single(matrix)).astype(matrix.dtype)
+
+
+@jax.custom_jvp
+def _singular_values(matrix):
+    return _frames(matrix)[1]
+
+
+@_singular_values.defjvp
+def _singular_values_jvp(primals, tangents):
+    (matrix,), (tangent,) = primals, tangents
+    left, sigma, right = _frames(matrix)
+    return sigma, jnp.einsum("nk,nm,km->k", left, tangent, right)
+
+
+@jax.custom_jvp
+def _frames(matrix):
+    return _svd(matrix)
+
+
+@_frames.defjvp
+def _frames_jvp(primals, tangents):
+    """Differentiate the singular vectors, for second derivatives of the values alone."""
+    (matrix,), (tangent,) = primals, tangents
+    sigma = jnp.linalg.svd(matrix, compute_uv=False)
+    gaps = sigma - jnp.append(sigma[1:], 0)
+    # Rounding in a derivative of a singular vector grows as the inverse of the gap.
+    bad = jnp.min(gaps) <= jnp.finfo(matrix.dtype).eps ** 0.5 * sigma[0]
+    message = (
+        "singular_values: second derivatives need distinct singular values above zero; these "
+        "hold a tie or a zero."
+    )
+    matrix = eqx.error_if(matrix, bad, message)
+    return jax.jvp(_svd, (matrix,), (tangent,))
+
+
+def _svd(matrix):
+    return tuple(jnp.linalg.svd(matrix, full_matrices=False))
+
+
+def _single(array):
+    """Return half precision as float32: its range and digits do not do for what follows."""
+    return array.astype(jnp.float32) if array.dtype.itemsize < 4 else array
 
 
 def _exact(sigma):
     k = sigma.shape[0]
     if k == 1:
         return sigma[0] + jax.nn.softplus(-2 * sigma[0]) - math.log(2)
+    # Each formula is symmetric and analytic in sigma >= 0. So sorting, which keeps the exponents
+    # negative, leaves the derivatives right at ties too: those of any order of the entries.
     if k == 2:
-        total, gap = jnp.sum(sigma), jnp.max(sigma) - jnp.min(sigma)
+        second, first = jnp.sort(sigma)
+        total, gap = first + second, first - second
         return total + jnp.log((_i0e(total) + jnp.exp(gap - total) * _i0e(gap)) / 2)
     if k == 3:
         # c(s) = int_{-1}^1 I_0[(s_1 - s_2)(1 - u)/2] I_0[(s_1 + s_2)(1 + u)/2] e^{s_3 u} du / 2
         # for rotations; c(-s_3) adds the reflections. With s_3 the smallest and v = 1 - u the
         # exponents below are all <= 0.
-        first, second, third = -jnp.sort(-sigma)
+        third, second, first = jnp.sort(sigma)
         logit = jnp.asarray(_LOGIT, sigma.dtype)
         v, w = 2 * jax.nn.sigmoid(logit), 2 * jax.nn.sigmoid(-logit)
         weights = v * w / 4 * float(_LOGIT[1] - _LOGIT[0])
@@ -150,14 +211,33 @@ def _exact(sigma):
 
 @jax.custom_jvp
 def _i0e(x):
-    """Return exp(-x) I_0(x) for x >= 0, with the one-sided derivative at 0, which jax has as 0."""
+    """Return exp(-x) I_0(x) for x >= 0, with one-sided derivatives at 0, which jax has as 0."""
     return i0e(x)
 
 
 @_i0e.defjvp
 def _i0e_jvp(primals, tangents):
     (x,), (tangent,) = primals, tangents
-    return _i0e(x), (i1e(x) - _i0e(x)) * tangent
+    return _i0e(x), (_i1e(x) - _i0e(x)) * tangent
+
+
+@jax.custom_jvp
+def _i1e(x):
+    """Return exp(-x) I_1(x) for x >= 0."""
+    return i1e(x)
+
+
+@_i1e.defjvp
+def _i1e_jvp(primals, tangents):
+    (x,), (tangent,) = primals, tangents
+    # I_1(x) / x, by its series near 0, where the quotient loses the digits of its derivatives.
+    near = x < 1
+    small, large = jnp.where(near, x, 0), jnp.where(near, 1, x)
+    series = sum(
+        (small**2 / 4) ** n / (2 * math.factorial(n) * math.factorial(n + 1)) for n in range(9)
+    )
+    ratio = jnp.where(near, jnp.exp(-small) * series, _i1e(large) / large)
+    return _i1e(x), (_i0e(x) - ratio - _i1e(x)) * tangent
 
 
 def _calibrated(sigma):

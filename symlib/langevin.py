@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from symlib._checks import floating_leaves, positive_integer
+from symlib.bessel import LARGEST, _single
 from symlib.langevin_sweeps import BATCHES, batch_means, run
 
 
@@ -32,7 +33,7 @@ def matrix_langevin_sample(
 
     Raises:
         ValueError: `A` is not a square floating-point matrix, or `num_sweeps` is below 1.
-        RuntimeError: `A` holds NaN or an infinity.
+        RuntimeError: `A` holds NaN or an infinity, or has a singular value above 1e9.
 
     References:
         Hoff (2009), Simulation of the matrix Bingham-von Mises-Fisher distribution, has a similar
@@ -43,9 +44,13 @@ def matrix_langevin_sample(
         raise ValueError(f"matrix_langevin_sample: A has to be square, got shape {A.shape}.")
     num_sweeps = positive_integer("matrix_langevin_sample", "num_sweeps", num_sweeps)
     A = eqx.error_if(A, ~jnp.isfinite(A), "matrix_langevin_sample: A has to be finite.")
+    A, dtype = _single(A), A.dtype
     U, sigma, Vt = jnp.linalg.svd(A)
+    sigma = eqx.error_if(
+        sigma, sigma > LARGEST, "matrix_langevin_sample: singular values have to be at most 1e9."
+    )
     start = jnp.eye(A.shape[0], dtype=A.dtype)
-    return U @ run(key, sigma, start, num_sweeps, signs=True)[0] @ Vt
+    return (U @ run(key, sigma, start, num_sweeps, signs=True)[0] @ Vt).astype(dtype)
 
 
 def log_hyp0f1_gibbs(
@@ -82,9 +87,9 @@ def log_hyp0f1_gibbs(
 
     Raises:
         ValueError: `sigma` is not a vector of at least one float, or a number is below 1.
-        RuntimeError: An entry of `sigma` is negative, infinite or NaN.
+        RuntimeError: An entry of `sigma` is negative, NaN or above 1e9.
     """
-    sigma = _checked("log_hyp0f1_gibbs", sigma)
+    sigma, dtype = _checked("log_hyp0f1_gibbs", sigma)
     num_sweeps = positive_integer("log_hyp0f1_gibbs", "num_sweeps", num_sweeps)
     num_nodes = positive_integer("log_hyp0f1_gibbs", "num_nodes", num_nodes)
     x, weight = np.polynomial.legendre.leggauss(num_nodes)
@@ -112,7 +117,8 @@ def log_hyp0f1_gibbs(
     minus, variance_minus = integral(key_minus, -1, -(-num_sweeps // 4))
     values, variances = jnp.stack([plus, minus]), jnp.stack([variance_plus, variance_minus])
     share = jax.nn.softmax(values)
-    return jax.nn.logsumexp(values) - math.log(2), jnp.sqrt(share**2 @ variances)
+    value, error = jax.nn.logsumexp(values) - math.log(2), jnp.sqrt(share**2 @ variances)
+    return value.astype(dtype), error.astype(dtype)
 
 
 def langevin_mean(
@@ -141,13 +147,14 @@ def langevin_mean(
 
     Raises:
         ValueError: `sigma` is not a vector of at least one float, or `num_sweeps` is below 1.
-        RuntimeError: An entry of `sigma` is negative, infinite or NaN.
+        RuntimeError: An entry of `sigma` is negative, NaN or above 1e9.
     """
-    sigma = _checked("langevin_mean", sigma)
+    sigma, dtype = _checked("langevin_mean", sigma)
     num_sweeps = positive_integer("langevin_mean", "num_sweeps", num_sweeps)
     start = jnp.eye(sigma.shape[0], dtype=sigma.dtype)
     means = batch_means(key, sigma, start, batch=-(-num_sweeps // BATCHES), signs=True)
-    return jnp.mean(means, axis=0), jnp.std(means, axis=0, ddof=1) / BATCHES**0.5
+    error = jnp.std(means, axis=0, ddof=1) / BATCHES**0.5
+    return jnp.mean(means, axis=0).astype(dtype), error.astype(dtype)
 
 
 def _checked(owner, sigma):
@@ -156,5 +163,6 @@ def _checked(owner, sigma):
         raise ValueError(
             f"{owner}: sigma has to have shape (k,) with k at least 1, got {sigma.shape}."
         )
-    bad = ~((sigma >= 0) & jnp.isfinite(sigma))
-    return eqx.error_if(sigma, bad, f"{owner}: singular values have to be finite and >= 0.")
+    bad = ~((sigma >= 0) & (sigma <= LARGEST))
+    message = f"{owner}: singular values have to be finite, >= 0 and at most 1e9."
+    return _single(eqx.error_if(sigma, bad, message)), sigma.dtype

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PyTree, Real
 
 from symlib._checks import array_shape, floating_leaves
-from symlib.bessel import log_hyp0f1, singular_values
+from symlib.bessel import _single, log_hyp0f1, singular_values
 
 
 def rotation_log_ratio(
@@ -47,8 +47,9 @@ def rotation_log_ratio(
     References:
         Moore (2016), section 3.2 and Appendix A.
     """
-    X, M, variance = _checked("rotation_log_ratio", X, M, variance)
-    return rotation_log_ratio_bound(X, (M.T / variance).T, method)  # here an equality
+    X, M, variance, dtype = _checked("rotation_log_ratio", X, M, variance)
+    value = rotation_log_ratio_bound(X, (M.T / variance).T, method)  # here an equality
+    return value.astype(dtype)
 
 
 def printed_log_ratio(
@@ -81,10 +82,12 @@ def printed_log_ratio(
     References:
         Moore (2016), Appendix A: below eq. 6, eq. 7 and Listing 1.
     """
-    X, M, variance = _checked("printed_log_ratio", X, M, variance)
-    B = M.T / variance @ X
-    A = (B + B.T) / 2
-    return jnp.trace(A) - log_hyp0f1(singular_values(A), method)
+    X, M, variance, dtype = _checked("printed_log_ratio", X, M, variance)
+    with jax.default_matmul_precision("highest"):
+        B = M.T / variance @ X
+        A = (B + B.T) / 2
+        sigma = singular_values(A)
+    return (jnp.trace(A) - log_hyp0f1(sigma, method)).astype(dtype)
 
 
 def rotation_log_ratio_bound(
@@ -124,10 +127,11 @@ def rotation_log_ratio_bound(
     weights = array_shape("rotation_log_ratio_bound", "weights", weights, X.shape)
     # A small relative error of B is a large one of the difference: accelerators that round the
     # factors of a product in float32 to ten bits may not do so here.
+    X, dtype = _single(X), X.dtype
     with jax.default_matmul_precision("highest"):
         B = weights.T.astype(X.dtype) @ X
         sigma = singular_values(B)
-    return jnp.trace(B) - log_hyp0f1(sigma, method)
+    return (jnp.trace(B) - log_hyp0f1(sigma, method)).astype(dtype)
 
 
 def langevin_weights(M: Float[ArrayLike, "n k"], S: Float[ArrayLike, "n k"]) -> Float[Array, "n k"]:
@@ -167,7 +171,7 @@ def stack_rows(tree: PyTree[Float[Array, "..."]]) -> Float[Array, "n k"]:
 
 
 def _checked(owner, X, M, variance):
-    """Return X, M and the variance, of shape () or (n,), as arrays of one dtype."""
+    """Return X, M and the variance, of shape () or (n,), of float32 at least, and the dtype."""
     X, M = floating_leaves(owner, "X", X), floating_leaves(owner, "M", M)
     if M.ndim != 2 or 0 in M.shape or X.shape != M.shape:
         raise ValueError(
@@ -182,8 +186,8 @@ def _checked(owner, X, M, variance):
             "symlib.rotation_bounds.rotation_kl_bound."
         )
     dtype = jnp.result_type(X, M)
-    X, M, variance = X.astype(dtype), M.astype(dtype), variance.astype(dtype)
+    X, M, variance = (_single(array.astype(dtype)) for array in (X, M, variance))
     good = jnp.all((variance > 0) & jnp.isfinite(variance))
     good = good & jnp.all(jnp.isfinite(X)) & jnp.all(jnp.isfinite(M))
     message = f"{owner}: variance has to be positive and finite, X and M have to be finite."
-    return X, M, eqx.error_if(variance, ~good, message)
+    return X, M, eqx.error_if(variance, ~good, message), dtype

@@ -304,6 +304,42 @@ def test_products_keep_full_precision_on_accelerators():
     assert str(gradient).count("dot_general[") == str(gradient).count("precision=(Precision.HIGH")
 
 
+def test_float32_at_large_scale(dtype):
+    # Singular values of 2e7. The value is k (k - 1) / 4 log(scale) + a constant, up to rounding.
+    draws = np.random.default_rng(0)
+    M = jnp.asarray(draws.normal(size=(200, 5)), dtype)
+    value, slope = jax.jit(jax.value_and_grad(rotation_log_ratio))(M, M, 1e-5)
+    wider = jax.jit(rotation_log_ratio)(M, M, 1e-3)
+    rounding = 1e-3 if dtype == "float64" else 4 * 1e8 * np.finfo(np.float32).eps
+    assert abs(float(value - wider) - 5 * math.log(100)) < rounding
+    assert np.all(np.isfinite(slope))
+
+
+def test_second_derivatives(x64):
+    X, M = map(jnp.asarray, instance(6, n=5, k=4))
+    direction = jnp.asarray(instance(7, n=5, k=4)[0])
+
+    def along(t):
+        return rotation_log_ratio(X + t * direction, M, 0.5)
+
+    slope = jax.jit(jax.grad(along))
+    expected = (slope(1e-5) - slope(-1e-5)) / 2e-5
+    assert jax.jit(jax.grad(jax.grad(along)))(0.0) == pytest.approx(expected, rel=1e-6)
+    low = X[:2], M[:2]  # B has two singular values of zero
+    with pytest.raises(RuntimeError, match="distinct singular values above zero"):
+        jax.block_until_ready(
+            jax.jit(jax.hessian(lambda X: rotation_log_ratio(X, low[1], 1.0)))(low[0])
+        )
+
+
+@pytest.mark.parametrize("half", ["float16", "bfloat16"])
+def test_half_precision_is_computed_in_single(half):
+    X, M = (jnp.asarray(a, half) for a in instance(0))
+    found = rotation_log_ratio(X, M, 0.5)
+    exact = rotation_log_ratio(X.astype(jnp.float32), M.astype(jnp.float32), 0.5)
+    assert found.dtype == half and found == exact.astype(half)
+
+
 # ---- A variance for each entry: bounds ----
 
 # The size of the means, and the standard deviation of log S around log(1/2).
