@@ -17,7 +17,7 @@ ALLOWED = {
     "bessel": {"_checks", "bessel_expansion", "bessel_saddlepoint"},
     "bessel_expansion": set(),
     "bessel_saddlepoint": set(),
-    "langevin": {"_checks", "langevin_sweeps"},
+    "langevin": {"_checks", "bessel", "langevin_sweeps"},
     "langevin_sweeps": set(),
     "groups": {"_checks"},
     "networks": {"_checks", "groups"},

@@ -189,8 +189,8 @@ def _section(letter, rows):
 def _status(entry, row):
     """Return a status as words with its mark, and what a contradiction rests on."""
     status = entry["status"]
-    values = evidence.claim_values(row["page"], ROOT) if row["page"] else {}
-    _, _, how = evidence.VALUE.sub(lambda name: values[name[1]], status).partition(": ")
+    shown = evidence.VALUE.sub(lambda name: _value(name[1], row["page"]), status)
+    _, _, how = shown.partition(": ")
     text = f"**{MARKS[kind(status)]} {kind(status)}**" + (f": {how}" if how else "")
     if "proof" in entry:
         names = (f"{{ref}}`{name} <error-{name.lower()}>`" for name in entry["proof"])
@@ -198,6 +198,14 @@ def _status(entry, row):
     if "stated" in entry:
         text += f" (with the source's own settings: {', '.join(entry['stated'])})"
     return text
+
+
+def _value(name, page):
+    """Return what a claim of a page shows, from the page's stored notebook."""
+    values = evidence.claim_values(page, ROOT)
+    if name not in values:
+        raise ValueError(f"{page}.ipynb stores no value of {name}: run `make notebooks`.")
+    return values[name]
 
 
 def _details(row):
