@@ -61,26 +61,34 @@ def log_hyp0f1(sigma: Float[Array, " k"], method: str = "calibrated") -> Float[A
     $c$ solves $\sum_i 1/s_i = 2$ if $\sum_i 1/\sigma_i > 2$; else c = 0. The first terms are the
     external-field solution of Brezin and Gross (1980), the integral is what O(k) adds to it. What
     is left is at most about 0.4 for k up to 20 and grows as log(k)/24. Most of it is removed by
-    `symlib.bessel_expansion`, whose constant makes the value exact at $\sigma = 0$ and at infinity.
+    `symlib.bessel_expansion`, whose constant makes the value exact at $\sigma = 0$ and at infinity,
+    and which replaces the kink at $\sum 1/\sigma_i = 2$ by the exact crossover of equal values.
+
+    All methods but `"asymptotic"` at two zeros can be differentiated twice anywhere, also at ties
+    and zeros; `"calibrated"` has three continuous derivatives. They are those of the formula.
 
     Measured errors of `"calibrated"`. k up to 3: below 1e-9 of $1 + |W|$ in float64. Equal values,
-    k from 4 to 40, against determinants: below .012. k = 4, all shapes of spectrum, against a
-    three-dimensional integral: below .06, mostly below .03. On 25 spectra for each k from 4 to 20
-    that were used for nothing else (`python -m benchmarks reproduce M6`), against exact values
-    or Gibbs sampling, largest difference and its standard error: k = 4 .016 (exact), k = 5 .014
-    (.004), k = 6 .060 (.005), k = 9 .041 (.007), k = 12 .033 (.015), k = 16 .068 (.038), k = 20
-    .067 (.056), where the sampling sets the last. With two standard errors added, all are within
-    .6 of the bar .02 k. On 25 more at k = 40: .31 (.14), with two standard errors .75 of the bar.
-    In the slope the error is largest near $\sum 1/\sigma_i = 2$, where the second derivative jumps.
+    k from 4 to 50, against determinants: below .006, and below .3 % in the slope, which rises with
+    $\sigma$. k = 4, all shapes of spectrum, against a three-dimensional integral: below .04. On 25
+    spectra for each k from 4 to 20 (`benchmarks/results/M6.json`), against exact values or Gibbs
+    sampling, largest difference: k = 4 .017, k = 5 .014, k = 6 .046, k = 9 .037, k = 12 .033,
+    k = 16 .068, k = 20 .067, where the sampling sets the last. With two standard errors added, all
+    are within .6 of the bar .02 k. On 25 more at k = 40: .31 (standard error .14), with two
+    standard errors .75 of the bar. Near $\sum 1/\sigma_i = 2$, at $\sigma = (1, 2, 3, 4)$,
+    the slopes are off by up to .007 and $\partial_1^2$ is .282, exact .287.
+
+    Half precision is computed in float32 and rounded.
 
     Args:
-        sigma: The singular values $\sigma_i \ge 0$, in any order, at most 1e6; k at most 50.
+        sigma: The singular values $\sigma_i \ge 0$, in any order, at most 1e9; k at most 50 for
+            `"calibrated"`.
         method: One of the names above.
 
     Raises:
         ValueError: `sigma` is not a vector of at least one float, `method` is unknown, or
             `method` is `"exact"` and k is above 3.
-        RuntimeError: An entry of `sigma` is negative, infinite or NaN.
+        RuntimeError: An entry of `sigma` is negative, NaN or above 1e9, or the value is beyond
+            the range of a half precision.
 
     References:
         Muirhead (1982), theorem 7.5.6; Butler and Wood (2003); Kume, Preston and Wood (2013);
@@ -234,7 +242,7 @@ def _i1e_jvp(primals, tangents):
     near = x < 1
     small, large = jnp.where(near, x, 0), jnp.where(near, 1, x)
     series = sum(
-        (small**2 / 4) ** n / (2 * math.factorial(n) * math.factorial(n + 1)) for n in range(9)
+        (small**2 / 4) ** n / float(2 * math.factorial(n) * math.factorial(n + 1)) for n in range(9)
     )
     ratio = jnp.where(near, jnp.exp(-small) * series, _i1e(large) / large)
     return _i1e(x), (_i0e(x) - ratio - _i1e(x)) * tangent

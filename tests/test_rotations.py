@@ -324,7 +324,9 @@ def test_second_derivatives(x64):
 
     slope = jax.jit(jax.grad(along))
     expected = (slope(1e-5) - slope(-1e-5)) / 2e-5
-    assert jax.jit(jax.grad(jax.grad(along)))(0.0) == pytest.approx(expected, rel=1e-6)
+    assert float(jax.jit(jax.grad(jax.grad(along)))(0.0)) == pytest.approx(
+        float(expected), rel=1e-6
+    )
     low = X[:2], M[:2]  # B has two singular values of zero
     with pytest.raises(RuntimeError, match="distinct singular values above zero"):
         jax.block_until_ready(
