@@ -37,6 +37,11 @@ def floating_leaves(owner: object, name: str, tree: PyTree) -> PyTree:
     return tree
 
 
+def at_least_single(dtype) -> jnp.dtype:
+    """Return float32 for half precision, and float32 and float64 as they are."""
+    return jnp.promote_types(dtype, jnp.float32)
+
+
 def full_precision(owner: object, name: str, tree: PyTree) -> PyTree:
     """Return `tree` as `floating_leaves` does; half precision is refused as well.
 

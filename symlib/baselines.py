@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import ArrayLike, PRNGKeyArray, PyTree
 
-from symlib._checks import nonnegative
-from symlib.syre import array_leaves, at_least_single
+from symlib._checks import at_least_single, nonnegative
+from symlib.syre import array_leaves
 
 
 def fix_weights(

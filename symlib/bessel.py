@@ -14,7 +14,7 @@ import numpy as np
 from jax.scipy.special import i0e, i1e
 from jaxtyping import Array, Float
 
-from symlib._checks import floating_leaves
+from symlib._checks import at_least_single, floating_leaves
 from symlib.bessel_expansion import asymptotic, expansion
 from symlib.bessel_saddlepoint import laplace, moore, saddlepoint
 
@@ -69,7 +69,7 @@ def log_hyp0f1(sigma: Float[Array, " k"], method: str = "calibrated") -> Float[A
 
     Measured errors of `"calibrated"`. k up to 3: below 1e-9 of $1 + |W|$ in float64. Equal values,
     k from 4 to 50, against determinants: below .006, and below .3 % in the slope, which rises with
-    $\sigma$. k = 4, all shapes of spectrum, against a three-dimensional integral: below .04. On 25
+    $\sigma$. k = 4, all shapes of spectrum, against a three-dimensional integral: below .06. On 25
     spectra for each k from 4 to 20 (`benchmarks/results/M6.json`), against exact values or Gibbs
     sampling, largest difference: k = 4 .017, k = 5 .014, k = 6 .046, k = 9 .037, k = 12 .033,
     k = 16 .068, k = 20 .067, where the sampling sets the last. With two standard errors added, all
@@ -85,8 +85,8 @@ def log_hyp0f1(sigma: Float[Array, " k"], method: str = "calibrated") -> Float[A
         method: One of the names above.
 
     Raises:
-        ValueError: `sigma` is not a vector of at least one float, `method` is unknown, or
-            `method` is `"exact"` and k is above 3.
+        ValueError: `sigma` is not a vector of at least one float, `method` is unknown, or k is
+            above 3 for `"exact"` or above 50 for `"calibrated"`.
         RuntimeError: An entry of `sigma` is negative, NaN or above 1e9, or the value is beyond
             the range of a half precision.
 
@@ -110,7 +110,7 @@ def log_hyp0f1(sigma: Float[Array, " k"], method: str = "calibrated") -> Float[A
     bad = ~((sigma >= 0) & (sigma <= LARGEST))
     message = "log_hyp0f1: singular values have to be finite, >= 0 and at most 1e9."
     sigma, dtype = eqx.error_if(sigma, bad, message), sigma.dtype
-    value = _METHODS[method](_single(sigma))
+    value = _METHODS[method](sigma.astype(at_least_single(dtype)))
     if value.dtype != dtype:
         message = f"log_hyp0f1: the value is beyond the range of {dtype}; use float32."
         value = eqx.error_if(value, value > float(jnp.finfo(dtype).max), message)
@@ -144,7 +144,7 @@ def singular_values(matrix: Float[Array, "n k"]) -> Float[Array, " k"]:
             f"singular_values: matrix has to have shape (n, k), n >= k >= 1, got {matrix.shape}."
         )
     matrix = eqx.error_if(matrix, ~jnp.isfinite(matrix), "singular_values: entries not finite.")
-    return _singular_values(_single(matrix)).astype(matrix.dtype)
+    return _singular_values(matrix.astype(at_least_single(matrix.dtype))).astype(matrix.dtype)
 
 
 @jax.custom_jvp
@@ -182,11 +182,6 @@ def _frames_jvp(primals, tangents):
 
 def _svd(matrix):
     return tuple(jnp.linalg.svd(matrix, full_matrices=False))
-
-
-def _single(array):
-    """Return half precision as float32: its range and digits do not do for what follows."""
-    return array.astype(jnp.float32) if array.dtype.itemsize < 4 else array
 
 
 def _exact(sigma):

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import ArrayLike, PRNGKeyArray, PyTree
 
-from symlib._checks import nonnegative
-from symlib.syre import array_leaves, at_least_single, draw_anchor
+from symlib._checks import at_least_single, nonnegative
+from symlib.syre import array_leaves, draw_anchor
 
 
 class AnchoredDecayState(NamedTuple):

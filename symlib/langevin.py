@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from symlib._checks import floating_leaves, positive_integer
-from symlib.bessel import LARGEST, _single
+from symlib._checks import at_least_single, floating_leaves, positive_integer
+from symlib.bessel import LARGEST
 from symlib.langevin_sweeps import BATCHES, batch_means, run
 
 
@@ -44,7 +44,7 @@ def matrix_langevin_sample(
         raise ValueError(f"matrix_langevin_sample: A has to be square, got shape {A.shape}.")
     num_sweeps = positive_integer("matrix_langevin_sample", "num_sweeps", num_sweeps)
     A = eqx.error_if(A, ~jnp.isfinite(A), "matrix_langevin_sample: A has to be finite.")
-    A, dtype = _single(A), A.dtype
+    A, dtype = A.astype(at_least_single(A.dtype)), A.dtype
     U, sigma, Vt = jnp.linalg.svd(A)
     sigma = eqx.error_if(
         sigma, sigma > LARGEST, "matrix_langevin_sample: singular values have to be at most 1e9."
@@ -165,4 +165,5 @@ def _checked(owner, sigma):
         )
     bad = ~((sigma >= 0) & (sigma <= LARGEST))
     message = f"{owner}: singular values have to be finite, >= 0 and at most 1e9."
-    return _single(eqx.error_if(sigma, bad, message)), sigma.dtype
+    sigma = eqx.error_if(sigma, bad, message)
+    return sigma.astype(at_least_single(sigma.dtype)), sigma.dtype

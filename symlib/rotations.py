@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PyTree, Real
 
-from symlib._checks import array_shape, floating_leaves
-from symlib.bessel import _single, log_hyp0f1, singular_values
+from symlib._checks import array_shape, at_least_single, floating_leaves
+from symlib.bessel import log_hyp0f1, singular_values
 
 
 def rotation_log_ratio(
@@ -127,7 +127,7 @@ def rotation_log_ratio_bound(
     weights = array_shape("rotation_log_ratio_bound", "weights", weights, X.shape)
     # A small relative error of B is a large one of the difference: accelerators that round the
     # factors of a product in float32 to ten bits may not do so here.
-    X, dtype = _single(X), X.dtype
+    X, dtype = X.astype(at_least_single(X.dtype)), X.dtype
     with jax.default_matmul_precision("highest"):
         B = weights.T.astype(X.dtype) @ X
         sigma = singular_values(B)
@@ -186,7 +186,7 @@ def _checked(owner, X, M, variance):
             "symlib.rotation_bounds.rotation_kl_bound."
         )
     dtype = jnp.result_type(X, M)
-    X, M, variance = (_single(array.astype(dtype)) for array in (X, M, variance))
+    X, M, variance = (a.astype(at_least_single(dtype)) for a in (X, M, variance))
     good = jnp.all((variance > 0) & jnp.isfinite(variance))
     good = good & jnp.all(jnp.isfinite(X)) & jnp.all(jnp.isfinite(M))
     message = f"{owner}: variance has to be positive and finite, X and M have to be finite."

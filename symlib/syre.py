@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 
-from symlib._checks import nonnegative
+from symlib._checks import at_least_single, nonnegative
 from symlib.hashing import hashed_uniform
 
 # "At least an order of magnitude smaller than the standard initialization" (appendix C.1).
@@ -212,11 +212,6 @@ def array_leaves(owner: str, params: PyTree) -> PyTree:
     if not jax.tree.leaves(arrays):
         raise ValueError(f"{owner}: params has no floating-point array.")
     return arrays
-
-
-def at_least_single(dtype) -> jnp.dtype:
-    """Return float32 for half precision, and float32 and float64 as they are."""
-    return jnp.promote_types(dtype, jnp.float32)
 
 
 def _is_none(node):
