@@ -287,7 +287,7 @@ def test_e12():
 
 
 def test_e17():
-    """A least-squares loss keeps a symmetry whose projection does not commute with D."""
+    """Losses whose advanced form has a symmetry with a projection that does not commute with D."""
     H, D, gamma = np.array([[2.0, 1.0], [1.0, 1.0]]), np.diag([0.9, 1.1]), 0.1
     anchor, theta = np.array([0.3, -0.7]), np.array([1.2, 0.4])
 
@@ -300,6 +300,27 @@ def test_e17():
     centre = P @ -inv(M) @ H @ anchor
     assert_allclose(loss(theta + centre), loss(mirror(P) @ theta + centre))
     assert norm(P @ D - D @ P) > 0.05
+    # With Assumption 1: in turned coordinates a and b the decay is a^2 + b^2 + 2 s a b.
+    s, v, w = 0.1, np.array([1, 1]) / np.sqrt(2), np.array([1, -1]) / np.sqrt(2)
+    assert_allclose(
+        theta @ D @ theta, (v @ theta) ** 2 + (w @ theta) ** 2 - 2 * s * (v @ theta) * (w @ theta)
+    )
+
+    def fitted(t):
+        a, b = v @ (t + anchor), w @ (t + anchor)
+        return a**2 + 2 * gamma * s * a * b + np.exp(b) + np.exp(-2 * b)
+
+    def advanced(t):
+        return fitted(t) + gamma * t @ D @ t
+
+    P = np.outer(v, v)
+    centre = -(v @ anchor + gamma * s * (w @ anchor)) / (1 + gamma) * v
+    assert_allclose(advanced(theta + centre), advanced(mirror(P) @ theta + centre))
+    assert norm(P @ D - D @ P) > 0.05
+    # The loss itself has no such symmetry, about no centre and with no linear term: it is not even
+    # in a, by an amount that depends on b.
+    odd = [fitted(-anchor + v + b * w) - fitted(-anchor - v + b * w) for b in (0.0, 1.0)]
+    assert abs(odd[1] - odd[0]) > 0.01
     # Equation 24 for any P and centre: the difference of the two decays has the factor gamma.
     Q, t = np.array([[0.5, 0.5], [0.5, 0.5]]), np.array([0.2, 0.2])
     moved = mirror(Q) @ theta + t
@@ -376,6 +397,31 @@ def test_e25():
     assert_allclose(means[1] / means[0], 1 / 2, rtol=1e-3)
 
 
+def test_e25_bound():
+    """Z6 x Z2 x Z3: the weakest push of all subgroups keeps to r epsilon / sqrt(2 pi), with r = 4.
+
+    With gamma = sigma_0 = 1. Two signs reach a probability of 2 epsilon / sqrt(2 pi), so r is not
+    too large by more than the two planes, on which the elements of order three act.
+    """
+    orders = np.array([6, 2, 3])
+    kinds = [(3, 0, 0), (3, 1, 0), (2, 0, 1), (0, 0, 1)]  # characters: two signs, two planes
+    sizes = np.array([1, 1, 2, 2])
+    draws = np.random.default_rng(0).normal(size=(200_000, 6))
+    squares = np.add.reduceat(draws**2, np.cumsum(sizes) - sizes, axis=1)
+    moved = set()  # for each element but the identity, what the group that it generates moves
+    for element in np.ndindex(*orders):
+        turns = [np.dot(kind, np.array(element) / orders) % 1 for kind in kinds]
+        moved.add(tuple(not np.isclose(turn, round(turn)) for turn in turns))
+    assert len(moved) > 7 and (False,) * 4 in moved  # the identity
+    moved.discard((False,) * 4)
+    weakest = np.min([2 * np.sqrt(squares @ np.array(kind, float)) for kind in moved], axis=0)
+    r, order = 4, math.prod(orders)  # two generators for each of the primes 2 and 3
+    assert r <= math.log2(order)
+    for epsilon in (0.05, 0.2, 0.5):
+        share, unit = np.mean(weakest <= epsilon), epsilon / np.sqrt(2 * np.pi)
+        assert 1.7 * unit < share < r * unit
+
+
 def test_e16():
     oblique = np.array([[1, 1], [0, 0]])
     assert np.array_equal(oblique @ oblique, oblique)
@@ -418,6 +464,11 @@ def test_e21():
     for epsilon in (0.2, 1.0, 3.0):
         share = np.mean(norm(2 * draws, axis=1) <= epsilon)  # gamma = sigma_0 = 1
         assert share <= epsilon / np.sqrt(2 * np.pi)
+
+    # Appendix C.3: an anchor twice as large has four times the eigenvalues.
+    A, x = draws[:3], np.random.default_rng(1).normal(size=(5, 50))
+    once, twice = (np.linalg.eigvalsh(np.cov(scale * A @ x)) for scale in (1, 2))
+    assert_allclose(twice, 4 * once)
 
 
 # The page
