@@ -154,9 +154,9 @@ def nonnegative(owner: object, name: str, value, below: float = math.inf):
 def positive(owner: object, name: str, value):
     """Return `value`, a float or a traced scalar, which has to be above 0 and finite."""
     value = nonnegative(owner, name, value)
-    message = f"{owner}: {name} has to be above 0"
+    message = f"{owner}: {name} has to be above 0, and not below 1.2e-38"
     if isinstance(value, float):
-        if value == 0:
+        if value < np.finfo(np.float32).tiny:  # it would become 0 in float32
             raise ValueError(f"{message}, got {value}.")
         return value
     return eqx.error_if(value, value == 0, f"{message}.")

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, Integer, PRNGKeyArray, PyTree
 
 from symlib._checks import full_precision, positive, positive_integer, scalar
 from symlib.groups import Group
@@ -40,12 +40,18 @@ def gaussian_log_likelihood(
             f"{jnp.shape(prediction)} and {jnp.shape(target)}."
         )
     prediction = full_precision("gaussian_log_likelihood", "prediction", prediction)
-    squares = (target - prediction) ** 2 / noise_variance
-    return -0.5 * jnp.sum(squares + jnp.log(2 * math.pi * noise_variance))
+    deviation = jnp.sqrt(jnp.asarray(noise_variance, prediction.dtype))
+    deviation = eqx.error_if(
+        deviation,
+        ~((deviation > 0) & jnp.isfinite(deviation)),
+        f"gaussian_log_likelihood: noise_variance is beyond the range of {prediction.dtype}.",
+    )
+    squares = ((target - prediction) / deviation) ** 2
+    return -0.5 * jnp.sum(squares + 2 * jnp.log(deviation) + math.log(2 * math.pi))
 
 
 def categorical_log_likelihood(
-    logits: Float[Array, " classes"], label: Int[Array, ""]
+    logits: Float[Array, " classes"], label: Integer[Array, ""]
 ) -> Float[Array, ""]:
     r"""Return $\log \mathrm{softmax}(f)_y$ in nats for one label $y$ from 0 to the last class.
 
@@ -60,6 +66,7 @@ def categorical_log_likelihood(
             "categorical_log_likelihood: expected a vector of logits and one integer label, got "
             f"shapes {logits.shape} and {label.shape} and a label of type {label.dtype}."
         )
+    label = label.astype(int)  # the number of classes may be beyond a small integer
     message = f"categorical_log_likelihood: the label has to be from 0 to {len(logits) - 1}."
     label = eqx.error_if(label, (label < 0) | (label >= len(logits)), message)
     return jax.nn.log_softmax(logits)[label]

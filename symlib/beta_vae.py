@@ -237,7 +237,7 @@ def check_decoder(owner, decoder, x, mean):
         output = jax.eval_shape(decoder, mean)
     except TypeError as error:
         raise ValueError(
-            f"{owner}: the decoder does not take a latent vector of length {len(mean)}: {error}"
+            f"{owner}: the decoder failed on a latent vector of length {len(mean)}: {error}"
         ) from error
     if not hasattr(output, "dtype") or not jnp.issubdtype(output.dtype, jnp.floating):
         raise ValueError(

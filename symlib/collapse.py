@@ -175,10 +175,15 @@ def symmetry_breaking_strength(
         elements = group.elements()
     images = jax.vmap(lambda g: group.act(g, gradient))(elements)
     broken = jax.tree.map(lambda image, leaf: leaf - jnp.mean(image, axis=0), images, gradient)
-    square = sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(broken))
+    # In units of the largest entry, which may be held constant in derivatives: the squares of
+    # entries below 1e-23 vanish in float32.
+    sizes = [jnp.max(jnp.abs(leaf)) for leaf in jax.tree.leaves(broken) if leaf.size]
+    unit = jax.lax.stop_gradient(jnp.max(jnp.stack(sizes)))
+    unit = jnp.where(unit == 0, 1, unit)
+    square = sum(jnp.sum((leaf / unit) ** 2) for leaf in jax.tree.leaves(broken))
     # At a symmetric point the root of 0, whose derivative is infinite; 0 is one of the slopes.
     strength = jnp.where(square == 0, 0, jnp.sqrt(jnp.where(square == 0, 1, square)))
-    return finite(owner, "the strength", strength)
+    return finite(owner, "the strength", unit * strength)
 
 
 def _spectrum(owner, features):
@@ -186,6 +191,8 @@ def _spectrum(owner, features):
     if len(features) < 2:
         raise ValueError(f"{owner}: a covariance needs 2 points or more, got 1.")
     centred = features - jnp.mean(features, axis=0)
+    # Once more: the mean of many large features is off by its own rounding.
+    centred = centred - jnp.mean(centred, axis=0)
     values = jnp.linalg.svd(centred, compute_uv=False) ** 2 / len(features)
     # NaN also where sums of large features overflow, and then it would be no rank.
     values = finite(owner, "the spectrum", values)

@@ -67,11 +67,11 @@ def anchored_decay(
         if store:
             return AnchoredDecayState(anchor, deviation, None)
         marks = jax.tree.map(lambda _: jnp.zeros(0), array_leaves("anchored_decay", params))
-        return AnchoredDecayState(marks, None, key)
+        # A copy: a step that donates its state must not take the caller's key with it.
+        return AnchoredDecayState(marks, None, jax.random.clone(key))
 
-    def update(updates, state, params=None):
-        if params is None:
-            raise ValueError("anchored_decay: call update(gradient, state, params).")
+    def update(updates, state, params=None, **extra):
+        _check_update("anchored_decay", params, extra)
         anchor, deviation = state.anchor, state.deviation
         if state.key is not None:
             arrays = jax.tree.map(
@@ -85,7 +85,7 @@ def anchored_decay(
             )
         return _pull(updates, params, anchor, deviation, gamma), state
 
-    return optax.GradientTransformation(init, update)
+    return optax.GradientTransformationExtraArgs(init, update)
 
 
 def decay_to_initial(gamma: ArrayLike) -> optax.GradientTransformation:
@@ -109,16 +109,26 @@ def decay_to_initial(gamma: ArrayLike) -> optax.GradientTransformation:
     gamma = nonnegative("decay_to_initial", "gamma", gamma)
 
     def init(params):
-        return array_leaves("decay_to_initial", params)
+        # Copies: a step that donates the parameters must not take the anchor with them.
+        return jax.tree.map(jnp.copy, array_leaves("decay_to_initial", params))
 
-    def update(updates, initial, params=None):
-        if params is None:
-            raise ValueError("decay_to_initial: call update(gradient, state, params).")
+    def update(updates, initial, params=None, **extra):
+        _check_update("decay_to_initial", params, extra)
         return _pull(
             updates, params, initial, jax.tree.map(lambda _: None, initial), gamma
         ), initial
 
-    return optax.GradientTransformation(init, update)
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _check_update(owner, params, extra):
+    if params is None:
+        raise ValueError(f"{owner}: call update(gradient, state, params).")
+    if "value_fn" in extra:  # L-BFGS and other line searches
+        raise ValueError(
+            f"{owner}: a line search sees the loss without the decay. Give it the loss that "
+            "symlib.syre.remove_symmetry returns."
+        )
 
 
 def _pull(updates, params, anchor, deviation, gamma):

@@ -63,6 +63,7 @@ def scalar_log_joint(
     if jnp.shape(z) != (2,):
         raise ValueError(f"z must be the pair (u, v) of shape (2,), got shape {jnp.shape(z)}")
     r, noise_variance = _checked(r, noise_variance)
+    full_precision("scalar_log_joint", "z", jnp.empty((), jnp.result_type(z, float)))
     u, v = z[0], z[1]
     log_variance = jnp.log(noise_variance) + math.log(2 * math.pi)
     log_likelihood = -0.5 * ((r - u * v) ** 2 / noise_variance + log_variance)

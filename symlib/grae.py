@@ -90,7 +90,10 @@ def deterministic(
     beta = positive("deterministic", "beta", beta)
     C = curvature(decoder, x, mean, observation, hessian)
     _, factor = _precision_and_cholesky("deterministic", C, beta)
-    log_determinant = 2 * jnp.sum(jnp.log(jnp.diagonal(factor)))
+    # The squares of the factor's diagonal, less 1: for a large beta these are small, and K itself
+    # has rounded them to the digits of 1.
+    pivots = jnp.diagonal(C) / beta - jnp.sum(jnp.tril(factor, -1) ** 2, axis=1)
+    log_determinant = jnp.sum(jnp.log1p(pivots))
     loss = scalar_loss(observation, x, decoder(mean))
     return loss + 0.5 * beta * (jnp.sum(mean**2) + log_determinant)
 
@@ -254,14 +257,23 @@ def _precision_and_cholesky(owner, curvature, beta):
     # Twice differentiated networks are symmetric to about 1e-5 in float32; a triangular factor
     # given in place of C is not at all.
     skewed = jnp.max(jnp.abs(curvature - curvature.T)) > 1e-2 * size
+    diagonal = jnp.diagonal(K)
+    # What the columns before leave of each diagonal entry. Rounding in K is eps of the entry, so
+    # below 300 eps the rest is wrong by a third of a per cent or more: latents are redundant.
+    rest = jnp.diagonal(factor) ** 2 / diagonal
+    lost_digits = jnp.min(rest) < 300 * jnp.finfo(K.dtype).eps
     messages = [
         f"{owner}: the curvature holds NaN or infinity; look at the decoder's output and "
         "derivatives there.",
         f"{owner}: the curvature has to be a symmetric matrix.",
         f"{owner}: I + C / beta is not positive definite, so that there is no best covariance. "
-        "Take a larger beta, or hessian='gauss-newton', which never fails.",
+        "Take a larger beta, or hessian='gauss-newton'. With that, latents are redundant to the "
+        "last digit: take a larger beta, or float64.",
+        f"{owner}: latents are redundant, so that I + C / beta is too ill-conditioned for its "
+        "precision. Take a larger beta, or float64.",
     ]
-    lost = ~(size < jnp.inf)
-    index = jnp.where(lost, 0, jnp.where(skewed, 1, 2))
-    wrong = lost | skewed | jnp.isnan(factor).any()
+    lost = ~(jnp.max(diagonal) < jnp.inf) | ~(size < jnp.inf)
+    failed = jnp.isnan(factor).any()
+    index = jnp.where(lost, 0, jnp.where(skewed, 1, jnp.where(failed, 2, 3)))
+    wrong = lost | skewed | failed | lost_digits
     return K, eqx.branched_error_if(factor, wrong, index, messages)

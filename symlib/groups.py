@@ -35,9 +35,10 @@ class Group(eqx.Module):
     r"""Describe a group $G$ and its left action $(g, z) \mapsto g \cdot z$.
 
     The laws are $(g h) \cdot z = g \cdot (h \cdot z)$, $e \cdot z = z$ and
-    $g^{-1} \cdot (g \cdot z) = z$. `act`, `inverse` and `compose` check what they are given and
-    raise ValueError for a wrong shape and a runtime error (`equinox.error_if`) for values that are
-    no element of the group.
+    $g^{-1} \cdot (g \cdot z) = z$. An action has to preserve volume, as every affine action of a
+    compact group does: the densities of `symlib.posteriors` have no Jacobian factor. `act`,
+    `inverse` and `compose` check what they are given and raise ValueError for a wrong shape and a
+    runtime error (`equinox.error_if`) for values that are no element of the group.
 
     The library calls these methods and no others, so a subclass that overrides one is taken at its
     word. Where it has a closed form for a group, as for `Orthogonal`, the form serves objects of
@@ -49,7 +50,7 @@ class Group(eqx.Module):
 
     def __check_init__(self):
         for name, size in vars(self).items():
-            if name != "groups":
+            if name in ("dim", "n", "k"):  # the sizes; a group of your own may have other fields
                 positive_integer(type(self).__name__, name, size)
 
     @abstractmethod
@@ -117,6 +118,15 @@ def listed(group: Group) -> PyTree:
         found = ", ".join(str(*length) for length in sorted(lengths)) or "no"
         raise ValueError(f"{group}: order is {group.order}, but elements() gives {found} of them.")
     return elements
+
+
+def identity_first(owner: str, group: Group) -> PyTree:
+    """Return all elements of the group, of which the first has to be the identity."""
+    elements = listed(group)
+    equal = jax.tree.map(lambda leaf, e: jnp.all(leaf[0] == e), elements, group.identity())
+    wrong = ~jnp.stack(jax.tree.leaves(equal)).all()
+    message = f"{owner}: the first of the elements of {group} has to be its identity."
+    return jax.tree.map(lambda leaf: eqx.error_if(leaf, wrong, message), elements)
 
 
 def _check_listable(group: Group) -> None:
@@ -310,8 +320,9 @@ class Scaling(_InfiniteGroup):
     def act(self, g, z):
         g = self._check_element(g)
         (u, v), join = split_parts(self, self._check_point(z), 2)
-        u = jax.tree.map(lambda leaf: leaf * g.astype(leaf.dtype), u)
-        v = jax.tree.map(lambda leaf: leaf / g.astype(leaf.dtype), v)
+        # In half precision the scale itself might be 0 or infinite.
+        u = jax.tree.map(lambda leaf: (leaf * g).astype(leaf.dtype), u)
+        v = jax.tree.map(lambda leaf: (leaf / g).astype(leaf.dtype), v)
         return join([u, v])
 
     def inverse(self, g):
@@ -385,7 +396,9 @@ class Product(Group):
 
     @property
     def order(self) -> int | float:
-        return math.prod(group.order for group in self.groups)
+        orders = [group.order for group in self.groups]
+        # The order of a large group is beyond the floats, so it cannot be multiplied by infinity.
+        return math.inf if math.inf in orders else math.prod(orders)
 
     def identity(self) -> tuple:
         return tuple(group.identity() for group in self.groups)

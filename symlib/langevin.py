@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from symlib._checks import at_least_single, floating_leaves, positive_integer
+from symlib._checks import at_least_single, floating_leaves, no_derivative, positive_integer
 from symlib.bessel import LARGEST
 from symlib.langevin_sweeps import BATCHES, batch_means, run
 
@@ -44,6 +44,7 @@ def matrix_langevin_sample(
         raise ValueError(f"matrix_langevin_sample: A has to be square, got shape {A.shape}.")
     num_sweeps = positive_integer("matrix_langevin_sample", "num_sweeps", num_sweeps)
     A = eqx.error_if(A, ~jnp.isfinite(A), "matrix_langevin_sample: A has to be finite.")
+    A = no_derivative("matrix_langevin_sample", "weight the draws by the density", A)
     A, dtype = A.astype(at_least_single(A.dtype)), A.dtype
     U, sigma, Vt = jnp.linalg.svd(A)
     sigma = eqx.error_if(
@@ -166,4 +167,6 @@ def _checked(owner, sigma):
     bad = ~((sigma >= 0) & (sigma <= LARGEST))
     message = f"{owner}: singular values have to be finite, >= 0 and at most 1e9."
     sigma = eqx.error_if(sigma, bad, message)
+    # Draws jump where a decision of the sampler changes; their derivatives say nothing of the mean.
+    sigma = no_derivative(owner, "take symlib.bessel.log_hyp0f1", sigma)
     return sigma.astype(at_least_single(sigma.dtype)), sigma.dtype

@@ -26,7 +26,8 @@ def metric(decoder: Decoder, z: Float[Array, "..."]) -> Float[Array, "d d"]:
         z: The point, shape (d,).
 
     Raises:
-        ValueError: `z` is no vector of float32 or float64.
+        ValueError: `z` is no vector of float32 or float64, or the decoder's output is of another
+            type.
 
     References:
         Kumar & Poole (2020), section 5.2.
@@ -34,6 +35,8 @@ def metric(decoder: Decoder, z: Float[Array, "..."]) -> Float[Array, "d d"]:
     if z.ndim != 1:
         raise ValueError(f"metric: z has to be a vector, got shape {z.shape}.")
     full_precision("metric", "z", z)
+    outputs = jax.eval_shape(decoder, z)
+    full_precision("metric", "the decoder's output", jnp.empty((), outputs.dtype))
     jacobian = jax.jacfwd(decoder)(z).reshape(-1, len(z))
     return jacobian.T @ jacobian
 
@@ -100,11 +103,15 @@ def geodesic(
         raise ValueError(f"geodesic: num_points has to be at least 3, got {num_points}.")
     steps = positive_integer("geodesic", "steps", steps)
     times = jnp.linspace(0, 1, num_points, dtype=start.dtype)[:, None]
-    line = start + times * (end - start)
+    line = (1 - times) * start + times * end
+    # The curve does not depend on the decoder's scale, but the optimiser's tolerances do, and the
+    # squares of small chords vanish in float32.
+    scale = jnp.max(jnp.abs(_chords("geodesic", decoder, line))) * (num_points - 1)
+    scale = jnp.where(scale == 0, 1, scale)
 
     def energy(inner):
         curve = jnp.concatenate([line[:1], inner, line[-1:]])
-        return (num_points - 1) * jnp.sum(_chords("geodesic", decoder, curve) ** 2)
+        return (num_points - 1) * jnp.sum((_chords("geodesic", decoder, curve) / scale) ** 2)
 
     optimizer = optax.lbfgs()
 

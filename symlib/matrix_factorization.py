@@ -147,6 +147,7 @@ def expected_log_joint(
         "expected_log_joint", ratings, noise_variance, observed
     )
     check_factors("expected_log_joint", posterior.mean, ratings.shape)
+    posterior._require_gaussian("expected_log_joint")
     return unchecked_expected_log_joint(posterior, ratings, noise_variance, observed)
 
 
@@ -332,6 +333,7 @@ def check_noise(owner: str, noise_variance, dtype) -> Float[Array, ""]:
     noise_variance = array_shape(owner, "noise_variance", noise_variance, ())
     if jnp.issubdtype(noise_variance.dtype, jnp.complexfloating):
         raise ValueError(f"{owner}: noise_variance has to be real, got {noise_variance.dtype}.")
+    full_precision(owner, "noise_variance", jnp.empty((), dtype))
     return entries(
         owner,
         "noise_variance",

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from symlib._checks import entries, finite
+from symlib._checks import entries, finite, full_precision
 
 
 class Observation(NamedTuple):
@@ -39,6 +39,7 @@ def _check_shapes(owner, x, output):
 
 def _squared_error(x, output):
     _check_shapes("GAUSSIAN", x, output)
+    full_precision("GAUSSIAN", "x or the output", jnp.empty((), jnp.result_type(x, output, float)))
     return 0.5 * jnp.sum((finite("GAUSSIAN", "x", x) - output) ** 2)
 
 
@@ -50,8 +51,9 @@ def _probabilities(x):
 
 def _bernoulli(x, output):
     _check_shapes("BERNOULLI", x, output)
-    # log(1 + e^o) - x o: finite for every logit.
-    return jnp.sum(jax.nn.softplus(output) - _probabilities(x) * output)
+    x = _probabilities(x)
+    # Not log(1 + e^o) - x o, whose digits cancel for a large logit that is right.
+    return jnp.sum(x * jax.nn.softplus(-output) + (1 - x) * jax.nn.softplus(output))
 
 
 def _bernoulli_curvature(x, output):

@@ -31,7 +31,7 @@ from jax.scipy.special import logsumexp
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from symlib._checks import positive_integer, scalar
-from symlib.groups import Group, listed
+from symlib.groups import Group, identity_first
 from symlib.networks import HiddenPermutation, hidden_widths, unit_log_densities, unit_moments
 from symlib.permanent import permutation_log_ratio
 from symlib.posteriors import Gaussian
@@ -194,7 +194,7 @@ def sampled_log_ratio(
                 f"sampled_log_ratio: {group} has {group.order} elements, fewer than the "
                 f"{count} asked for without replacement."
             )
-        everything = _identity_first("sampled_log_ratio", group)
+        everything = identity_first("sampled_log_ratio", group)
         rows = 1 + jax.random.permutation(key, group.order - 1)[: count - 1]
         elements = jax.tree.map(lambda leaf: leaf[rows], everything)
     if count == 1:
@@ -223,19 +223,11 @@ def sampled_log_ratio_upper(
 
 
 def _disjoint(blocks, width):
+    blocks = jnp.asarray(blocks, int)  # the width may be beyond a small integer
     count = jnp.zeros(width, int).at[blocks].add(1, mode="drop")
     wrong = (blocks < 0) | (blocks >= width) | jnp.any(count > 1)
     message = f"block_log_ratio: the units have to be different and of 0, ..., {width - 1}."
     return eqx.error_if(blocks, wrong, message)
-
-
-def _identity_first(owner, group):
-    """Return all elements of the group, of which the first has to be the identity."""
-    elements = listed(group)
-    equal = jax.tree.map(lambda leaf, e: jnp.all(leaf[0] == e), elements, group.identity())
-    wrong = ~jnp.stack(jax.tree.leaves(equal)).all()
-    message = f"{owner}: the first of the elements of {group} has to be its identity."
-    return jax.tree.map(lambda leaf: eqx.error_if(leaf, wrong, message), elements)
 
 
 def _log_weight(owner, base, group, z):

@@ -101,7 +101,7 @@ class Gaussian(eqx.Module):
         mean, log_variance = self._flat()
         center, log_scale = other._flat()
         log_ratio = log_variance - log_scale
-        squares = (mean - center) ** 2 * jnp.exp(-log_scale)
+        squares = ((mean - center) * jnp.exp(-0.5 * log_scale)) ** 2  # scaled first, as in log_prob
         # expm1: near p = q the two terms in the ratio cancel to second order.
         return 0.5 * jnp.sum(jnp.expm1(log_ratio) - log_ratio + squares)
 
@@ -178,8 +178,9 @@ class Symmetrized(eqx.Module):
 
     $$\tilde q(z) = \int_G q^*(g^{-1} \cdot z) \, dV(g),$$
 
-    with $V$ the uniform (Haar) measure. The paper's factor $|\det|$ is 1 for the action of a
-    compact group. The mixture is invariant, $\tilde q(g \cdot z) = \tilde q(z)$.
+    with $V$ the uniform (Haar) measure. The paper's factor $|\det|$ is 1 for an affine action of a
+    compact group; another action has to preserve volume by itself. The mixture is invariant,
+    $\tilde q(g \cdot z) = \tilde q(z)$.
 
     Args:
         base: Base density $q^*$, with `sample(key)` and `log_prob(z)`.

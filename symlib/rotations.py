@@ -147,9 +147,13 @@ def langevin_weights(M: Float[ArrayLike, "n k"], S: Float[ArrayLike, "n k"]) -> 
 
     Raises:
         ValueError: `M` and `S` have different shapes or hold integers.
+        RuntimeError: An entry of `S` is not positive and finite.
     """
     M, S = floating_leaves("langevin_weights", "M", M), floating_leaves("langevin_weights", "S", S)
-    return M / jnp.mean(array_shape("langevin_weights", "S", S, M.shape), axis=1, keepdims=True)
+    S = array_shape("langevin_weights", "S", S, M.shape)
+    message = "langevin_weights: the variances S have to be positive and finite."
+    S = eqx.error_if(S, ~((S > 0) & jnp.isfinite(S)), message)
+    return M / jnp.mean(S, axis=1, keepdims=True)
 
 
 def stack_rows(tree: PyTree[Float[Array, "..."]]) -> Float[Array, "n k"]:

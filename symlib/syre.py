@@ -80,7 +80,7 @@ def remove_symmetry(
 
     def biased_loss(theta: PyTree, *args, **kwargs) -> Float[Array, ""]:
         value = loss(deployed(theta, theta_0), *args, **kwargs)
-        if jnp.shape(value) != ():
+        if isinstance(value, tuple | list | dict) or jnp.shape(value) != ():
             raise ValueError(f"remove_symmetry: loss has to return a scalar, got {value!r}.")
         return value + gamma * _squared_norm(theta, theta_0, deviation)
 
@@ -237,6 +237,12 @@ def _floating_or_none(owner, path, leaf, wanted=True):
     """Return a floating-point array as jax's, and None for any other leaf; complex is refused."""
     if not is_array(leaf) or not jnp.issubdtype(leaf.dtype, jnp.inexact):
         return None
+    if isinstance(leaf, jax.core.Tracer) and leaf.aval.weak_type and wanted:
+        raise ValueError(
+            f"{owner}: under a transformation of JAX params{jax.tree_util.keystr(path)} may be a "
+            "Python number, which has to be left alone, or an array. Keep numbers out of what is "
+            "transformed, as equinox.filter_jit does, and give arrays a dtype."
+        )
     if jnp.issubdtype(leaf.dtype, jnp.complexfloating):
         if not wanted:
             return None

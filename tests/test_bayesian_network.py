@@ -258,3 +258,14 @@ def test_nuts_mistakes(monkeypatch):
     monkeypatch.setattr(builtins, "__import__", without_numpyro)
     with pytest.raises(ImportError, match="pip install"):
         nuts(jax.random.key(0), lambda z: -jnp.sum(z**2), start)
+
+
+def test_likelihoods_at_the_ends_of_their_range():
+    zero = jnp.zeros(1, jnp.float32)
+    np.testing.assert_allclose(gaussian_log_likelihood(zero, zero, 1e38), -44.668053, rtol=1e-6)
+    with pytest.raises(RuntimeError, match="beyond the range"):
+        gaussian_log_likelihood(zero, zero, 1e-40)
+    label = jnp.uint8(3)  # 256 classes are more than its largest number
+    np.testing.assert_allclose(
+        categorical_log_likelihood(jnp.zeros(256), label), -math.log(256), rtol=1e-6
+    )

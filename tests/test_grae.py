@@ -291,7 +291,7 @@ def test_a_covariance_that_does_not_exist_is_named(x64):
     [
         ({"beta": 0.0}, "beta has to be above 0"),
         ({"beta": -1.0}, "beta has to be at least 0"),
-        ({"mean": jnp.ones(2)}, "does not take a latent vector of length 2"),
+        ({"mean": jnp.ones(2)}, "failed on a latent vector of length 2"),
         ({"mean": jnp.ones((1, LATENTS))}, "mean has to be a vector"),
         ({"x": jnp.ones(D + 1)}, r"returns shape \(6,\) and x has shape \(7,\)"),
         ({"decoder": lambda z: jnp.argsort(z)}, "floating-point numbers to be differentiable"),

@@ -438,3 +438,13 @@ def test_size_that_is_no_integer(bad):
     # The run-time type check of the tests may speak before the package does.
     with pytest.raises((ValueError, TypeError)):
         Permutation(bad)
+
+
+def test_fields_of_an_own_group_and_orders_beyond_the_floats():
+    class Named(SignFlip):
+        name: str = "a"
+
+    assert Named(3).dim == 3
+    with pytest.raises(ValueError, match="dim has to be an integer"):
+        Named(0)
+    assert Product(Permutation(171), Orthogonal(2)).order == math.inf

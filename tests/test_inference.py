@@ -462,3 +462,27 @@ def test_a_gaussian_slides_between_two_near_modes(distance, stays, x64):
     else:
         assert abs(mean) < 1e-3 and variance > 3
     assert -math.log(2) < result.value < 0  # minus the divergence; the mixture has evidence 1
+
+
+def test_data_that_lose_digits_are_no_broken_invariance():
+    c = 1e-3
+    y = 2000 + c**0.5 * jax.random.normal(jax.random.key(2), (5,))
+
+    def log_joint(z):  # symmetric, but the sum rounds differently in another order
+        total = sum(z[j] for j in range(5))
+        return -0.5 * jnp.sum((y - total) ** 2) / c - 0.5 * jnp.sum((z - 400) ** 2) / 1e4
+
+    mean = jnp.array([300.1, 350.2, 400.3, 450.1, 499.3])
+    posterior = Symmetrized(IsotropicGaussian(mean, c / 5), Permutation(5))
+    for seed in range(3):
+        assert jnp.isfinite(elbo(jax.random.key(seed), log_joint, posterior, 64)[0])
+
+
+def test_the_identity_that_is_not_first_is_noticed():
+    class Reversed(SignFlip):
+        def elements(self):
+            return jnp.array([-1.0, 1.0])
+
+    posterior = Symmetrized(IsotropicGaussian(jnp.array([3.0]), 1.0), Reversed(1))
+    with pytest.raises(RuntimeError, match="first of the elements"):
+        elbo(jax.random.key(0), lambda z: -0.5 * jnp.sum((z - 3) ** 2), posterior, 64)

@@ -676,3 +676,12 @@ TWO_VARIANCES = DiagonalGaussian(jnp.zeros(2), jnp.ones(2))
 def test_static_mistakes_raise_value_error(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_kl_of_extreme_scales():
+    def normal(mean, variance):
+        return IsotropicGaussian(jnp.array([mean], jnp.float32), variance)
+
+    # The square of the difference alone would overflow or vanish in float32.
+    np.testing.assert_allclose(normal(3e19, 1e37).kl(normal(0.0, 1e37)), 45, rtol=1e-5)
+    np.testing.assert_allclose(normal(1e-20, 1e-37).kl(normal(0.0, 1e-37)), 5e-4, rtol=1e-5)

@@ -12,6 +12,7 @@ from scipy import special
 
 from symlib.groups import Orthogonal, SignFlip
 from symlib.inference import elbo
+from symlib.langevin import langevin_mean, matrix_langevin_sample
 from symlib.posteriors import DiagonalGaussian, IsotropicGaussian, Symmetrized
 from symlib.rotation_bounds import rotation_kl_annealed, rotation_kl_bound, rotation_kl_haar
 from symlib.rotations import (
@@ -537,3 +538,16 @@ def test_static_mistakes_raise_value_error(call, message):
 def test_wrong_shapes_raise_value_error(function, arguments, message):
     with pytest.raises(ValueError, match=message):
         inspect.unwrap(function)(*arguments)
+
+
+def test_samplers_have_no_derivative():
+    key = jax.random.key(0)
+    with pytest.raises(ValueError, match="has no derivative"):
+        jax.grad(lambda a: matrix_langevin_sample(key, jnp.array([[a]]), 2)[0, 0])(0.7)
+    with pytest.raises(ValueError, match="has no derivative"):
+        jax.jacfwd(lambda s: langevin_mean(key, s, 20)[0])(jnp.array([1.5, 0.5]))
+
+
+def test_weights_need_positive_variances():
+    with pytest.raises(RuntimeError, match="positive"):
+        langevin_weights(jnp.ones((2, 2)), -jnp.ones((2, 2)))

@@ -344,3 +344,13 @@ def test_lazy_training_from_a_symmetric_start_never_sees_the_masked_features(x64
         ((kept / np.where(kept, s, 1)) * (U.T @ np.asarray(target))) @ Vt, limit, atol=1e-6
     )
     assert_allclose(swap.projection @ theta, 0, atol=1e-9)
+
+
+def test_large_integers_are_compared_as_integers():
+    def f(z):
+        return jnp.where(z[0] > 0, 16777216, 16777217)
+
+    error = invariance_error(
+        f, SignFlip(1), jnp.ones(1), jax.random.key(0), elements=jnp.array([-1.0])
+    )
+    assert error == 1
