@@ -45,6 +45,7 @@ from symlib.groups import SignFlip
 from symlib.hashing import hashed_uniform
 from symlib.latent_geometry import curve_length, geodesic, metric
 from symlib.matrix_factorization import (
+    expected_log_joint,
     matrix_log_joint,
     matrix_map,
     mean_field_posterior,
@@ -52,6 +53,7 @@ from symlib.matrix_factorization import (
 )
 from symlib.matrix_inference import fit_matrix_entries
 from symlib.observation import BERNOULLI, GAUSSIAN, Observation
+from symlib.posteriors import DiagonalGaussian
 from symlib.syre import default_sigma0, deployed, draw_anchor, remove_symmetry
 
 KEY = jax.random.key(3)
@@ -612,3 +614,78 @@ def test_chains_start_where_the_density_is_finite():
             nuts(KEY, density, jnp.zeros((1, 2)))
     with pytest.raises(ValueError, match="starts has to be float32 or float64"):
         nuts(KEY, lambda z: -jnp.sum(z**2), jnp.zeros((1, 2), jnp.bfloat16))
+
+
+def test_redundant_latents_are_right_or_refused():
+    W = jax.random.normal(jax.random.key(0), (784, 2), jnp.float32)
+    W = jnp.concatenate([W, W @ jnp.array([[0.6], [0.8]], jnp.float32)], axis=1)
+    C = curvature(lambda z: W @ z, jnp.zeros(784), jnp.zeros(3, jnp.float32))
+    exact = np.linalg.inv(np.eye(3) + np.asarray(C, float))
+    np.testing.assert_allclose(optimal_covariance(C, 1.0), exact, rtol=3e-3, atol=1e-6)
+    with pytest.raises(RuntimeError, match="redundant"):
+        optimal_covariance(C, 1e-4)  # a third of the right values, without a word, once
+
+
+@pytest.mark.parametrize("beta", [1e-3, 1.0, 1e5, 1e7])
+def test_the_log_determinant_for_any_beta(beta):
+    loss = grae(lambda z: z, jnp.zeros(1), jnp.zeros(1, jnp.float32), beta)
+    np.testing.assert_allclose(loss, beta / 2 * np.log1p(1 / beta), rtol=1e-5)
+
+
+def test_a_geodesic_does_not_depend_on_the_scale_of_the_decoder():
+    def sphere(z):
+        around, down = z
+        ring = jnp.sin(down) * jnp.stack([jnp.cos(around), jnp.sin(around)])
+        return jnp.append(ring, jnp.cos(down))
+
+    ends = jnp.array([0.0, 1.0], jnp.float32), jnp.array([2.0, 1.0], jnp.float32)
+    for scale in (1.0, 1e-25):
+        curve = geodesic(lambda z, scale=scale: scale * sphere(z), *ends)
+        assert curve_length(sphere, curve) < 1.575  # the straight line has 1.683, the arc 1.5735
+
+
+def test_numbers_under_jit_and_line_searches_are_refused():
+    params = {"eps": 1e-5, "w": jnp.ones((2, 2))}
+    with pytest.raises(ValueError, match="may be a Python number"):
+        jax.jit(lambda p: drop_weights(p, jax.random.key(0), 0.5))(params)
+    transformation = anchored_decay(jax.random.key(0), gamma=0.1)
+    state = transformation.init(params["w"])
+    with pytest.raises(ValueError, match="line search"):
+        transformation.update(params["w"], state, params["w"], value_fn=jnp.sum)
+
+
+def test_a_step_that_donates_leaves_the_anchor_and_the_key():
+    key = jax.random.key(0)
+    for decay in (decay_to_initial(0.1), anchored_decay(key, gamma=0.1, store=False)):
+        params = {"w": jnp.ones(3) + 0}
+        state = decay.init(params)
+
+        def step(params, state, decay=decay):
+            return decay.update(params, state, params)[0], state
+
+        jax.jit(step, donate_argnums=(0, 1))(params, state)
+    jax.random.normal(key)  # deleted, once
+
+
+def test_small_pushes_and_large_constants_are_measured():
+    push = jnp.array([3e-23, 4e-23], jnp.float32)
+    np.testing.assert_allclose(symmetry_breaking_strength(SignFlip(2), push), 5e-23, rtol=1e-5)
+    assert thresholded_rank(jnp.full((60000, 2), 54321.1, jnp.float32)) == 0
+
+
+def test_a_right_and_sure_logit_has_a_loss():
+    output = jnp.full(1, 16.0, jnp.float32)
+    loss, slope = jax.value_and_grad(lambda o: BERNOULLI.loss(jnp.ones(1), o))(output)
+    np.testing.assert_allclose(loss, np.log1p(np.exp(-16.0)), rtol=1e-5)
+    np.testing.assert_allclose(slope, -1 / (1 + np.exp(16.0)), rtol=1e-5)
+
+
+def test_closed_forms_are_for_the_gaussian_itself():
+    class Wider(DiagonalGaussian):
+        def sample(self, key):
+            return jax.tree.map(lambda leaf: 2 * leaf, super().sample(key))
+
+    mean = (jnp.zeros((2, 1)),) * 2
+    wider = Wider(mean, jax.tree.map(jnp.ones_like, mean))
+    with pytest.raises(ValueError, match="overrides"):
+        expected_log_joint(wider, jnp.ones((2, 2)))
