@@ -48,7 +48,7 @@ def elbo(
     For a symmetrized posterior they are bounds only if `log_joint` is invariant under the group.
     So each call, also one inside `fit`, moves a few of its draws by random elements, one for every
     16 draws up to four, and compares `log_joint` before and after: see
-    `symlib.symmetry.require_invariance`. It costs two evaluations of the model for each of them.
+    `symlib.symmetry.require_invariance`. It costs three evaluations of the model for each of them.
 
     Args:
         key: Random key. The same key gives all forms the same draws of the base.

@@ -169,7 +169,7 @@ def _summary(rows):
         f"{counts['reproduced']} at no smaller size than the source states, and "
         f"{counts['scaled down']} on a smaller problem. Of the others, {counts[DEPENDS]} hang on a "
         f"setting that the source leaves open, {counts['being run again']} are being run again, "
-        f"{counts['open']} are open, and contradicted: {counts['contradicted']}."
+        f"{counts['open']} open and {counts['contradicted']} contradicted."
     )
 
 
