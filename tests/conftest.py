@@ -32,7 +32,7 @@ settings.load_profile("symlib")
 # The files that take longest, by minutes. A worker that met one of them at the end would work on
 # alone. Behind them the order is that of the names, so that the visits of test_site_rest come when
 # the book that test_site builds has been there for long.
-LONGEST = ("tests/test_site.py", "notebooks/exercises", "tests/test_notebooks.py")
+LONGEST = ("tests/course/test_site.py", "notebooks/exercises", "tests/course/test_notebooks.py")
 
 
 def pytest_collection_modifyitems(items):

@@ -22,7 +22,7 @@ kernelspec:
 
 
 def copy_project(root, pages, contents, *files):
-    """Copy tools, symlib and settings to a new folder, and write pages of its own.
+    """Copy tools, code and settings to a new folder, and write pages of its own.
 
     Args:
         root: the folder to make.
@@ -30,7 +30,7 @@ def copy_project(root, pages, contents, *files):
         contents: the text of `_toc.yml`.
         files: paths of further files to copy.
     """
-    for folder in ("tools", "symlib", "book/_static"):
+    for folder in ("tools", "symlib", "symcourse", "book/_static"):
         shutil.copytree(ROOT / folder, root / folder, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("_config.yml", "requirements.lock", *files):
         (root / name).parent.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import jupytext
 
-from symlib.book.claim import GLUE
+from symcourse.page.claim import GLUE
 
 # Decimals and percentages. Whole numbers count things, name sections and carry exponents.
 NUMBER = re.compile(r"(?<![\w.-])(\d+\.\d+|\d+(?=\s?%))(?![\w.])")
@@ -133,7 +133,7 @@ def _importable(name):
 
 def result_path(name):
     """Return where the stored result of an experiment lies, from the repository."""
-    return f"benchmarks/results/{name}.json"
+    return f"symcourse/experiments/results/{name}.json"
 
 
 def text(path):

@@ -28,9 +28,14 @@ ROOT = Path(__file__).resolve().parent.parent
 CELL_TIMEOUT = 300  # seconds; a whole chapter is to take less than 60
 KEPT_EXECUTIONS = 200  # a few versions of every page, so that going back is quick
 # What a page's numbers depend on besides its own cells.
-LIBRARY = ("symlib/**/*.py", "requirements.lock")
-CHECKS = "symlib/classroom/**/*.py"  # on these, only the pages that check answers depend
-RESULTS = "benchmarks/results/*.json"  # of these, the ones that the page names
+LIBRARY = (
+    "symlib/**/*.py",
+    "symcourse/page/*.py",
+    "symcourse/experiments/__init__.py",
+    "requirements.lock",
+)
+CHECKS = "symcourse/classroom/**/*.py"  # on these, only the pages that check answers depend
+RESULTS = "symcourse/experiments/results/*.json"  # of these, the ones that the page names
 
 
 def sources(root=ROOT):
@@ -123,8 +128,7 @@ def digest(*parts):
 
 def library_digest(root=ROOT):
     """Return a hash of everything but its own cells that a page's numbers depend on."""
-    files = {p for pattern in LIBRARY for p in root.glob(pattern)}
-    files = sorted(files - set(root.glob(CHECKS)))
+    files = sorted({p for pattern in LIBRARY for p in root.glob(pattern)})
     python = "{}.{}".format(*sys.version_info)
     return digest(python, *(x for p in files for x in (str(p.relative_to(root)), p.read_bytes())))
 
@@ -138,10 +142,10 @@ def execution_key(notebook, root=ROOT):
         if c.cell_type == "code"
     ]
     text = "\n".join(source for source, _ in code)
-    results = sorted(root.glob(RESULTS)) if "benchmarks" in text else []
+    results = sorted(root.glob(RESULTS)) if "symcourse.experiments" in text else []
     # A page that reads a result without naming it in quotes depends on all of them.
     named = [path for path in results if f'"{path.stem}"' in text] or results
-    if "symlib.classroom" in text:
+    if "symcourse.classroom" in text:
         others = re.compile(r"page_(?!{})".format("|".join(re.findall(r'checker\("(\d\d)"', text))))
         named = named + sorted(p for p in root.glob(CHECKS) if not others.match(p.name))
     contents = (x for path in named for x in (path.name, path.read_bytes()))

@@ -1,0 +1,1 @@
+"""The course's own machinery: pages, classroom, and experiments with their results."""

@@ -1,0 +1,237 @@
+"""Posterior collapse of a beta-VAE (Ziyin, Xu & Chuang 2024, Figs. 6 and 7, C.4).
+
+Scaled down: on MNIST in place of Fashion-MNIST, for which set "data" to "fashion_mnist", and with
+1500 steps on batches of 64, 1.6 passes. Encoder and decoder have two layers with SiLU units
+between, 200 hidden units and 200 latent variables. Only the encoder has a decay, and gamma stands
+for gamma ||theta||^2. The prior of the latent variables is N(0, .01).
+
+The paper leaves the loss, the variance of the encoder, the optimizer and sigma_0 open. We take
+
+- the squared error ||x - f(z)||^2, summed over pixels, plus beta times the divergence from the
+  prior: with beta = 2 s^2 this is the evidence bound of a Gaussian decoder of variance s^2;
+- a free variance for each latent variable, the same for all images, as in the linear model, and
+  without decay: a decay would tie it to a value of its own. It starts at the prior's;
+- Adam with coupled decay, whose step size falls to 0 along a cosine.
+
+All methods are the update gradient + 2 gamma (phi - anchor) and share start, batches and noise:
+
+- "plain": gamma 0; "weight decay": anchor 0; "L2 Init": the anchor is the start;
+- "syre S": a random anchor of standard deviation S / sqrt(fan-in), where .01 is the paper's
+  default, and the start theta + theta_0.
+
+beta is swept at one gamma, and gamma, up to the 1000 of Fig. 7, at one beta. On 1000 test images:
+the rank of the encoder's mean, eigenvalues of the covariance above 1e-6 as in Fig. 6, and above 1 %
+of the prior variance, which counts the directions that carry more than noise. On 5000:
+the squared error at a drawn z, the divergence and the objective without the decay.
+
+Needs MNIST: it is downloaded on first use, see symlib.data.load.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from symlib.data import load
+from symlib.syre import (
+    RELATIVE_SIGMA0,
+    covariance_spectrum,
+    default_sigma0,
+    draw_anchor,
+    effective_rank,
+    thresholded_rank,
+)
+
+SETTINGS = {
+    "seed": 2024,
+    "data": "mnist",
+    "hidden": 200,
+    "latent": 200,
+    "prior_variance": 0.01,
+    "seeds": 3,
+    "steps": 1500,
+    "batch_size": 64,
+    "step_size": 3e-3,
+    "sweep_beta": {
+        "gamma": 0.1,
+        "beta": [1.0, 2.0, 5.0, 10.0, 20.0],
+        "methods": ["plain", "weight decay", "syre 0.01", "L2 Init"],
+    },
+    "sweep_gamma": {
+        "beta": 10.0,
+        "gamma": [0.1, 10.0, 1000.0],
+        "methods": ["weight decay", "syre 0.01", "syre 1.0", "L2 Init"],
+    },
+    "threshold": 1e-6,
+    "active_share": 0.01,  # of the prior variance
+    "rank_batch": 1000,
+    "evaluated": 5000,
+}
+
+
+def cases(settings):
+    """Return one case for each seed and beta."""
+    return [
+        (f"beta {beta:g}, seed {seed}", {"beta": beta})
+        for seed in range(settings["seeds"])
+        for beta in settings["sweep_beta"]["beta"]
+    ]
+
+
+def run_case(settings, case, key):
+    """Return, for each method and gamma, losses and ranks after training."""
+    images, _, test_images, _ = load(settings["data"])
+    images = jnp.asarray(images.reshape(len(images), -1))
+    test = jnp.asarray(test_images.reshape(len(test_images), -1)[: settings["evaluated"]])
+    start_key, anchor_key, batch_key, noise_key, test_key = jax.random.split(key, 5)
+    start = _network(start_key, images.shape[1], settings)
+    batches = _batches(batch_key, len(images), settings)
+    found = {}
+    for method, gamma in _runs(settings, **case):
+        params, anchor = _begin(start, anchor_key, method)
+        params = _train(params, anchor, gamma, case["beta"], images, batches, noise_key)
+        values = _evaluate(params, anchor, case["beta"], test, test_key)
+        found[f"{method}, gamma {gamma:g}"] = {
+            name: _short(value) for name, value in values.items()
+        }
+    return found
+
+
+def _runs(settings, beta):
+    """Return the method and the gamma of each run."""
+    sweep = settings["sweep_beta"]
+    runs = [(method, 0.0 if method == "plain" else sweep["gamma"]) for method in sweep["methods"]]
+    sweep = settings["sweep_gamma"]
+    if beta == sweep["beta"]:
+        runs += [(method, gamma) for gamma in sweep["gamma"] for method in sweep["methods"]]
+    return list(dict.fromkeys(runs))
+
+
+def _begin(start, key, method):
+    """Return the parameters at the start and the anchor of the encoder."""
+    encoder = start["encoder"]
+    if method in ("plain", "weight decay"):
+        return start, jax.tree.map(jnp.zeros_like, encoder)
+    if method == "L2 Init":
+        return start, encoder
+    factor = float(method.removeprefix("syre ")) / RELATIVE_SIGMA0
+    sigma0 = jax.tree.map(lambda sigma: factor * sigma, default_sigma0(encoder))
+    theta_0, _ = draw_anchor(encoder, key, sigma0)
+    return {**start, "encoder": jax.tree.map(jnp.add, encoder, theta_0)}, theta_0
+
+
+def _network(key, pixels, settings):
+    hidden, latent = settings["hidden"], settings["latent"]
+    keys = jax.random.split(key, 4)
+    return {
+        "encoder": [_linear(keys[0], pixels, hidden), _linear(keys[1], hidden, latent)],
+        "decoder": [_linear(keys[2], latent, hidden), _linear(keys[3], hidden, pixels)],
+        "log_variance": jnp.full(latent, math.log(settings["prior_variance"])),
+    }
+
+
+def _linear(key, inputs, outputs):
+    """Return weights uniform in +-1 / sqrt(fan-in)."""
+    bound = 1 / math.sqrt(inputs)
+    draws = jax.random.uniform(key, (outputs, inputs + 1), minval=-bound, maxval=bound)
+    return {"weight": draws[:, :-1], "bias": draws[:, -1]}
+
+
+def _two_layers(layers, x):
+    first, second = layers
+    hidden = jax.nn.silu(x @ first["weight"].T + first["bias"])
+    return hidden @ second["weight"].T + second["bias"]
+
+
+def _terms(params, x, key):
+    """Return the squared error at a drawn z and the divergence from the prior, both averaged."""
+    prior_variance = SETTINGS["prior_variance"]
+    mean, log_variance = _two_layers(params["encoder"], x), params["log_variance"]
+    variance = jnp.exp(log_variance)
+    z = mean + jnp.sqrt(variance) * jax.random.normal(key, mean.shape)
+    error = jnp.sum((_two_layers(params["decoder"], z) - x) ** 2, axis=1)
+    ratio = (mean**2 + variance) / prior_variance
+    divergence = (ratio - 1 - log_variance + math.log(prior_variance)) / 2
+    return jnp.mean(error), jnp.mean(jnp.sum(divergence, axis=1))
+
+
+def _batches(key, count, settings):
+    """Return the images of each step, shape (steps, batch): pass after pass over all of them."""
+    needed = settings["steps"] * settings["batch_size"]
+    keys = jax.random.split(key, math.ceil(needed / count))
+    orders = jnp.concatenate([jax.random.permutation(key, count) for key in keys])
+    return orders[:needed].reshape(settings["steps"], -1)
+
+
+@jax.jit
+def _train(params, anchor, gamma, beta, images, batches, key):
+    optimizer = optax.adam(optax.cosine_decay_schedule(SETTINGS["step_size"], len(batches)))
+
+    def objective(params, x, key):
+        error, divergence = _terms(params, x, key)
+        return error + beta * divergence
+
+    def step(carry, inputs):
+        params, state = carry
+        places, step_key = inputs
+        gradient = jax.grad(objective)(params, images[places], step_key)
+        pulled = jax.tree.map(
+            lambda slope, leaf, centre: slope + 2 * gamma * (leaf - centre),
+            gradient["encoder"],
+            params["encoder"],
+            anchor,
+        )
+        updates, state = optimizer.update({**gradient, "encoder": pulled}, state)
+        return (optax.apply_updates(params, updates), state), None
+
+    inputs = batches, jax.random.split(key, len(batches))
+    (params, _), _ = jax.lax.scan(step, (params, optimizer.init(params)), inputs)
+    return params
+
+
+@jax.jit
+def _evaluate(params, anchor, beta, test, key):
+    settings = SETTINGS
+    error, divergence = _terms(params, test, key)
+    few = test[: settings["rank_batch"]]
+    means = _two_layers(params["encoder"], few)
+    spectrum = covariance_spectrum(means)
+    active = settings["active_share"] * settings["prior_variance"]
+    offset = jax.tree.map(jnp.subtract, params["encoder"], anchor)
+    return {
+        "reconstruction": error,
+        "divergence": divergence,
+        "objective": error + beta * divergence,
+        "rank": jnp.sum(spectrum > settings["threshold"]),
+        "active_rank": jnp.sum(spectrum > active),
+        # What the anchor alone gives, without training.
+        "anchor_rank": thresholded_rank(_two_layers(anchor, few), settings["threshold"]),
+        "effective_rank": effective_rank(means),
+        "mean_variance": jnp.sum(spectrum),
+        "relative_distance_to_anchor": optax.global_norm(offset)
+        / optax.global_norm(params["encoder"]),
+    }
+
+
+def _short(value):
+    """Round to four digits, which keeps the file small."""
+    return float(f"{float(value):.4g}")
+
+
+def summarise(settings, results):
+    """Return, for each beta, method and gamma, means and standard errors over the seeds."""
+    values = {}
+    for group in dict.fromkeys(name.split(",")[0] for name in results):
+        runs = [result for name, result in results.items() if name.startswith(f"{group},")]
+        values[group] = {
+            run: {name: _mean_error([found[run][name] for found in runs]) for name in runs[0][run]}
+            for run in runs[0]
+        }
+    return values
+
+
+def _mean_error(samples):
+    error = np.std(samples, ddof=1) / math.sqrt(len(samples))
+    return [_short(np.mean(samples)), _short(error)]

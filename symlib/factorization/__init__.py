@@ -1,0 +1,71 @@
+"""Matrix factorization: models with exact answers, MAP, mean field, Gibbs, evidence."""
+
+from symlib.factorization.ascent import (
+    map_ascent,
+    mean_field_ascent,
+)
+from symlib.factorization.evidence import (
+    log_evidence,
+    log_evidence_upper,
+)
+from symlib.factorization.fitting import (
+    VariationalFit,
+    fit_matrix,
+    fit_matrix_entries,
+)
+from symlib.factorization.gibbs import (
+    GibbsResult,
+    matrix_gibbs,
+)
+from symlib.factorization.matrix import (
+    Factors,
+    MatrixFit,
+    MatrixRatings,
+    expected_log_joint,
+    generate_ratings,
+    matrix_log_joint,
+    matrix_map,
+    matrix_mean_field,
+    mean_field_posterior,
+    mean_field_threshold,
+    predict,
+)
+from symlib.factorization.scalar import (
+    ScalarExact,
+    ScalarPosterior,
+    scalar_exact,
+    scalar_log_joint,
+    scalar_map,
+    scalar_mean_field,
+    scalar_symmetrized,
+)
+
+__all__ = [
+    "Factors",
+    "GibbsResult",
+    "MatrixFit",
+    "MatrixRatings",
+    "ScalarExact",
+    "ScalarPosterior",
+    "VariationalFit",
+    "expected_log_joint",
+    "fit_matrix",
+    "fit_matrix_entries",
+    "generate_ratings",
+    "log_evidence",
+    "log_evidence_upper",
+    "map_ascent",
+    "matrix_gibbs",
+    "matrix_log_joint",
+    "matrix_map",
+    "matrix_mean_field",
+    "mean_field_ascent",
+    "mean_field_posterior",
+    "mean_field_threshold",
+    "predict",
+    "scalar_exact",
+    "scalar_log_joint",
+    "scalar_map",
+    "scalar_mean_field",
+    "scalar_symmetrized",
+]

@@ -1,0 +1,27 @@
+"""Fitting: evidence bounds and an optimiser, Bayesian neural networks, and NUTS."""
+
+from symlib.inference.bayesian_network import (
+    categorical_log_likelihood,
+    gaussian_log_likelihood,
+    minibatch_elbo,
+)
+from symlib.inference.bounds import (
+    FitResult,
+    elbo,
+    fit,
+)
+from symlib.inference.nuts import (
+    NutsDraws,
+    nuts,
+)
+
+__all__ = [
+    "FitResult",
+    "NutsDraws",
+    "categorical_log_likelihood",
+    "elbo",
+    "fit",
+    "gaussian_log_likelihood",
+    "minibatch_elbo",
+    "nuts",
+]

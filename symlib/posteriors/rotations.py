@@ -1,0 +1,197 @@
+r"""A matrix Gaussian against its mixture over all rotations: the log ratio of the two densities.
+
+The rows of X hold the factors of a matrix factorization, $U$ above $V$, and $X \mapsto X T^\top$
+with $T$ in O(k) leaves the product $U V^\top$ alone (Moore 2016, section 3.2). The mixture
+$\tilde q$ of $q^* = \mathcal{N}(M, c I)$ over the uniform law of $T$ has a density that needs one
+Bessel function of a matrix, since $\|X T^\top\|$ does not depend on $T$.
+"""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float, PyTree, Real
+
+from symlib._checks import array_shape, at_least_single, floating_leaves
+from symlib.special import log_hyp0f1, singular_values
+
+
+def rotation_log_ratio(
+    X: Float[ArrayLike, "n k"],
+    M: Float[ArrayLike, "n k"],
+    variance: Real[ArrayLike, "..."],
+    method: str = "calibrated",
+) -> Float[Array, ""]:
+    r"""Return $\log q^*(X) - \log\tilde q(X)$ in nats, for $q^*$ a Gaussian around $M$.
+
+    $$\log\frac{q^*(X)}{\tilde q(X)} = \mathrm{tr}\,B - \log {}_0F_1(k/2; B B^\top / 4), \qquad
+      B = M^\top C^{-1} X,$$
+
+    where $C$ is $c I$, or diagonal with a variance for each row. Averaged over $X \sim q^*$ this is
+    $KL[q^* \| \tilde q] \ge 0$ (Moore 2016, eq. 6, with $B$ in place of the symmetrized $A$). A
+    single value is negative wherever $q^*$ is below its mixture.
+
+    The error is that of the method, see `symlib.special.log_hyp0f1`, and rounding: two terms of the
+    size of $\|B\|_*$, the sum of the singular values, nearly cancel when the variance is small.
+    Measured in float32, with $\|B\|_*$ of 2e3, 4e5 and 4e6: 3e-4, .06 and 1.5 nats.
+
+    Args:
+        X: A point, of shape (n, k); n may be below k.
+        M: The mean of $q^*$, of shape (n, k).
+        variance: The variance $c > 0$ of all entries, or a vector (n,) with one for each row.
+        method: Name of a method of `symlib.special.log_hyp0f1`.
+
+    Raises:
+        ValueError: The shapes do not fit, `X` or `M` holds integers, or the method is unknown.
+        RuntimeError: `variance` is not positive and finite, or `X` or `M` is not finite.
+
+    References:
+        Moore (2016), section 3.2 and Appendix A.
+    """
+    X, M, variance, dtype = _checked("rotation_log_ratio", X, M, variance)
+    value = rotation_log_ratio_bound(X, (M.T / variance).T, method)  # here an equality
+    return value.astype(dtype)
+
+
+def printed_log_ratio(
+    X: Float[ArrayLike, "n k"],
+    M: Float[ArrayLike, "n k"],
+    variance: Real[ArrayLike, "..."],
+    method: str = "moore",
+) -> Float[Array, ""]:
+    r"""Return what Moore's Listing 1 computes. For comparison only: it is wrong in two ways.
+
+    $$\mathrm{tr}\,A - \log {}_0F_1(k/2; A A^\top / 4), \qquad
+      A = \frac{M^\top X + X^\top M}{2 c}.$$
+
+    First, $A$ is the symmetric part of $B = M^\top X / c$, but the trace of $B T^\top$ for a $T$
+    that is not symmetric needs all of $B$. This makes the value too large, or leaves it, for every
+    X: $\log {}_0F_1$ is convex and the same for $B$ and $B^\top$. Second, the Laplace approximation
+    of ${}_0F_1$ (eq. 7) is printed with a product over all (i, j) in place of $i \le j$: the
+    method `"moore"`. With `method="calibrated"` only the first error is left.
+
+    Args:
+        X: A point, of shape (n, k).
+        M: The mean of $q^*$, of shape (n, k).
+        variance: The variance $c > 0$, or one for each row.
+        method: Name of a method of `symlib.special.log_hyp0f1`.
+
+    Raises:
+        ValueError: As `rotation_log_ratio`.
+        RuntimeError: As `rotation_log_ratio`.
+
+    References:
+        Moore (2016), Appendix A: below eq. 6, eq. 7 and Listing 1.
+    """
+    X, M, variance, dtype = _checked("printed_log_ratio", X, M, variance)
+    with jax.default_matmul_precision("highest"):
+        B = M.T / variance @ X
+        A = (B + B.T) / 2
+        sigma = singular_values(A)
+    return (jnp.trace(A) - log_hyp0f1(sigma, method)).astype(dtype)
+
+
+def rotation_log_ratio_bound(
+    X: Float[ArrayLike, "n k"], weights: Float[ArrayLike, "n k"], method: str = "calibrated"
+) -> Float[Array, ""]:
+    r"""Return $\mathrm{tr}\,B - \log {}_0F_1(k/2; B B^\top / 4)$, $B = W^\top X$, in nats.
+
+    Let $q^*$ be a Gaussian with any variances, a matrix $S$. The mean over $X \sim q^*$ is at most
+    $KL[q^* \| \tilde q]$, whatever the weights W are. Proof: let T be uniform on O(k) and
+    $X' = X T$, a draw from $\tilde q$. Then $KL[q^* \| \tilde q] = E \log p(T | X')$, with
+    densities relative to the uniform law. Any other density $r(T | X')$ has
+    $E \log r(T | X') = E \log p(T | X') - E\,KL[p \| r]$. Take the matrix Langevin law,
+    $r \propto e^{\mathrm{tr}\,W^\top X' T^\top}$: with $X' = X T$ its log is the expression above.
+
+    If all variances of a row are equal, $r = p$ for $W = M / S$, and this is `rotation_log_ratio`.
+    Otherwise see `symlib.posteriors` for the gap. The expression is differentiable in `X` and
+    in `weights`, free parameters that can be trained like the others. For k above 3 the error of
+    the method comes on top: see `symlib.special.log_hyp0f1`.
+
+    Args:
+        X: A draw from $q^*$, of shape (n, k).
+        weights: The matrix W, of shape (n, k), which may not depend on the draw. A good choice is
+            `langevin_weights`.
+        method: Name of a method of `symlib.special.log_hyp0f1`.
+
+    Raises:
+        ValueError: The shapes do not fit, or the method is unknown.
+        RuntimeError: $B$ is not finite.
+
+    References:
+        Barber and Agakov (2003), The IM algorithm, for any mutual information. Its use here is
+        ours.
+    """
+    X = floating_leaves("rotation_log_ratio_bound", "X", X)
+    if X.ndim != 2 or 0 in X.shape:
+        raise ValueError(f"rotation_log_ratio_bound: X has to have shape (n, k), got {X.shape}.")
+    weights = array_shape("rotation_log_ratio_bound", "weights", weights, X.shape)
+    # A small relative error of B is a large one of the difference: accelerators that round the
+    # factors of a product in float32 to ten bits may not do so here.
+    X, dtype = X.astype(at_least_single(X.dtype)), X.dtype
+    with jax.default_matmul_precision("highest"):
+        B = weights.T.astype(X.dtype) @ X
+        sigma = singular_values(B)
+    return (jnp.trace(B) - log_hyp0f1(sigma, method)).astype(dtype)
+
+
+def langevin_weights(M: Float[ArrayLike, "n k"], S: Float[ArrayLike, "n k"]) -> Float[Array, "n k"]:
+    r"""Return weights for `rotation_log_ratio_bound`: M divided by the mean variance of each row.
+
+    $W_{ij} = M_{ij} / \bar s_i$ with $\bar s_i = \frac1k \sum_j S_{ij}$. Then $W^\top M$ is
+    symmetric and positive, so that for X near M the law $r(T | X)$ has its mode near the truth,
+    $T = I$. The choice $M / S$, which comes to mind first, does not ensure this.
+
+    Args:
+        M: Means, of shape (n, k).
+        S: Variances, of shape (n, k).
+
+    Raises:
+        ValueError: `M` and `S` have different shapes or hold integers.
+        RuntimeError: An entry of `S` is not positive and finite.
+    """
+    M, S = floating_leaves("langevin_weights", "M", M), floating_leaves("langevin_weights", "S", S)
+    S = array_shape("langevin_weights", "S", S, M.shape)
+    message = "langevin_weights: the variances S have to be positive and finite."
+    S = eqx.error_if(S, ~((S > 0) & jnp.isfinite(S)), message)
+    return M / jnp.mean(S, axis=1, keepdims=True)
+
+
+def stack_rows(tree: PyTree[Float[Array, "..."]]) -> Float[Array, "n k"]:
+    """Stack the rows of all leaves, whose last axes have the same length: (U, V) as one X.
+
+    Args:
+        tree: An array or a pytree of arrays with at least one axis.
+
+    Raises:
+        ValueError: There is no leaf, a leaf is a scalar, or the last axes differ.
+    """
+    leaves = jax.tree.leaves(floating_leaves("stack_rows", "tree", tree))
+    shapes = [leaf.shape for leaf in leaves]
+    if len({shape[-1:] for shape in shapes}) != 1 or 0 in map(len, shapes):
+        raise ValueError(
+            f"stack_rows: the leaves have to share the length of the last axis, got {shapes}."
+        )
+    return jnp.concatenate([leaf.reshape(-1, leaf.shape[-1]) for leaf in leaves])
+
+
+def _checked(owner, X, M, variance):
+    """Return X, M and the variance, of shape () or (n,), of float32 at least, and the dtype."""
+    X, M = floating_leaves(owner, "X", X), floating_leaves(owner, "M", M)
+    if M.ndim != 2 or 0 in M.shape or X.shape != M.shape:
+        raise ValueError(
+            f"{owner}: X and M have to have the same shape (n, k) with n and k at least 1, "
+            f"got {X.shape} and {M.shape}."
+        )
+    variance = jnp.asarray(variance)
+    if variance.shape not in [(), M.shape[:1]]:
+        raise ValueError(
+            f"{owner}: variance has to be a scalar or have shape {M.shape[:1]}, one for each row, "
+            f"got {variance.shape}; for a variance for each entry see "
+            "symlib.posteriors.rotation_kl_bound."
+        )
+    dtype = jnp.result_type(X, M)
+    X, M, variance = (a.astype(at_least_single(dtype)) for a in (X, M, variance))
+    good = jnp.all((variance > 0) & jnp.isfinite(variance))
+    good = good & jnp.all(jnp.isfinite(X)) & jnp.all(jnp.isfinite(M))
+    message = f"{owner}: variance has to be positive and finite, X and M have to be finite."
+    return X, M, eqx.error_if(variance, ~good, message), dtype

@@ -1,0 +1,258 @@
+r"""The mean of $e^{\mathrm{tr}(A T^T)}$ over rotations $T$: a Bessel function of a matrix.
+
+Averaged over the uniform (Haar) law of O(k), $e^{\mathrm{tr}(A T^T)}$ is the hypergeometric
+function ${}_0F_1(k/2; A A^T / 4)$. It depends on the k x k matrix $A$ through its singular values
+$\sigma$ only. The symmetrized density of a matrix Gaussian under O(k) is one such mean.
+"""
+
+import math
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.scipy.special import i0e, i1e
+from jaxtyping import Array, Float
+
+from symlib._checks import at_least_single, floating_leaves
+from symlib.special._expansion import asymptotic, expansion
+from symlib.special._saddlepoint import laplace, moore, saddlepoint
+
+# The range that is tested in float32 and float64, in which no intermediate number overflows.
+LARGEST = 1e9
+# The largest k at which the calibrated formula was compared with exact values.
+LARGEST_K = 50
+# Nodes, uniform in log(v / (2 - v)), of the integral for k = 3. Its poles in that variable are at
+# least pi/2 from the real line, so a step of .36 leaves an error of e^-27; the range of +-44
+# resolves sigma up to 1e9 to 1e-9.
+_LOGIT = np.linspace(-44.0, 44.0, 245)
+
+
+def log_hyp0f1(sigma: Float[Array, " k"], method: str = "calibrated") -> Float[Array, ""]:
+    r"""Return $\log {}_0F_1(k/2; A A^T / 4) = \log E_{T \sim O(k)}\, e^{\mathrm{tr}(A T^T)}$.
+
+    The methods, with $u_i = 2\sigma_i/k$ and errors in nats (approximation minus truth):
+
+    - `"exact"`, k up to 3 only: $\log\cosh\sigma$, $\log \frac12 [I_0(\sigma_1 + \sigma_2) +
+      I_0(\sigma_1 - \sigma_2)]$, and for k = 3 a one-dimensional integral by the trapezoid rule.
+    - `"laplace"`, Butler and Wood (2003): their product runs over $i \le j$. It misses a term of
+      order $k^2$: -0.4 at k = 2, -15 at k = 20 for all $\sigma_i = 20$, -55 in the limit.
+    - `"moore"`, Moore (2016, eq. 7) as printed, with the product over all (i, j). It diverges
+      for large $\sigma$ and is here to show that.
+    - `"saddlepoint"`, second order, Kume, Preston and Wood (2013): the inversion of the moment
+      generating function of a noncentral Wishart matrix. Good for large $\sigma$ (+0.02 at k = 20,
+      $\sigma_i = 1000$), poor for small (+18 at k = 20, $\sigma_i = 8$).
+    - `"asymptotic"`, all $\sigma_i \to \infty$: $\sum_i \sigma_i + \frac12 \sum_{i<j}
+      \log\frac{2\pi}{\sigma_i + \sigma_j} - \sum_{j=1}^k \log\frac{2\pi^{j/2}}{\Gamma(j/2)}$.
+      Infinite if two $\sigma_i$ are zero.
+    - `"calibrated"`, the default: `"exact"` up to k = 3, and above that the expansion in 1/k below.
+
+    The expansion. $W = \log {}_0F_1$ satisfies, for each i (Muirhead's equations),
+
+    $$\partial_i^2 W + (\partial_i W)^2 + \sum_{j \ne i}
+      \frac{\sigma_i \partial_i W - \sigma_j \partial_j W}{\sigma_i^2 - \sigma_j^2} = 1.$$
+
+    For $\sigma$ of order k the terms of order $k^2$ and k of the solution are, up to a constant,
+
+    $$\sum_i s_i - \frac12 \sum_{i<j} \log(s_i + s_j) - \frac c2
+      + \frac1\pi \int_0^\infty e \log e \, d\tau, \qquad s_i = \sqrt{c + \sigma_i^2}, \quad
+      e(\tau) = 1 - \frac12 \sum_i \frac{s_i}{\tau^2 + s_i^2}.$$
+
+    $c$ solves $\sum_i 1/s_i = 2$ if $\sum_i 1/\sigma_i > 2$; else c = 0. The first terms are the
+    external-field solution of Brezin and Gross (1980), the integral is what O(k) adds to it. What
+    is left is at most about 0.4 for k up to 20 and grows as log(k)/24. Most of it is removed by
+    an expansion (module `_expansion`), whose constant makes the value exact at $\sigma = 0$ and
+    at infinity, and which replaces the kink at $\sum 1/\sigma_i = 2$ by the exact crossover of
+    equal values.
+
+    All methods but `"asymptotic"` at two zeros can be differentiated twice anywhere, also at ties
+    and zeros; `"calibrated"` has three continuous derivatives. They are those of the formula.
+
+    Measured errors of `"calibrated"`. k up to 3: below 1e-9 of $1 + |W|$ in float64. Equal values,
+    k from 4 to 50, against determinants: below .006, and below .3 % in the slope, which rises with
+    $\sigma$. k = 4, all shapes of spectrum, against a three-dimensional integral: below .06. On 25
+    spectra for each k from 4 to 20 (experiment M6), against exact values or Gibbs sampling,
+    largest difference: k = 4 .017, k = 5 .014, k = 6 .046, k = 9 .037, k = 12 .033,
+    k = 16 .068, k = 20 .067, where the sampling sets the last. With two standard errors added, all
+    are within .6 of the bar .02 k. On 25 more at k = 40: .31 (standard error .14), with two
+    standard errors .75 of the bar. Near $\sum 1/\sigma_i = 2$, at $\sigma = (1, 2, 3, 4)$,
+    the slopes are off by up to .007 and $\partial_1^2$ is .282, exact .287.
+
+    Half precision is computed in float32 and rounded.
+
+    Args:
+        sigma: The singular values $\sigma_i \ge 0$, in any order, at most 1e9; k at most 50 for
+            `"calibrated"`.
+        method: One of the names above.
+
+    Raises:
+        ValueError: `sigma` is not a vector of at least one float, `method` is unknown, or k is
+            above 3 for `"exact"` or above 50 for `"calibrated"`.
+        RuntimeError: An entry of `sigma` is negative, NaN or above 1e9, or the value is beyond
+            the range of a half precision.
+
+    References:
+        Muirhead (1982), theorem 7.5.6; Butler and Wood (2003); Kume, Preston and Wood (2013);
+        Brezin and Gross (1980). The integral and the third order are ours.
+    """
+    sigma = floating_leaves("log_hyp0f1", "sigma", sigma)
+    if sigma.ndim != 1 or sigma.shape[0] == 0:
+        raise ValueError(
+            f"log_hyp0f1: sigma has to have shape (k,) with k at least 1, got {sigma.shape}; "
+            "use jax.vmap for more than one spectrum."
+        )
+    if method not in _METHODS:
+        raise ValueError(f"log_hyp0f1: method has to be one of {list(_METHODS)}, got {method!r}.")
+    if method == "calibrated" and sigma.shape[0] > LARGEST_K:
+        raise ValueError(
+            f'log_hyp0f1: "calibrated" was measured for k up to {LARGEST_K}, got '
+            f"k = {sigma.shape[0]}."
+        )
+    bad = ~((sigma >= 0) & (sigma <= LARGEST))
+    message = "log_hyp0f1: singular values have to be finite, >= 0 and at most 1e9."
+    sigma, dtype = eqx.error_if(sigma, bad, message), sigma.dtype
+    value = _METHODS[method](sigma.astype(at_least_single(dtype)))
+    if value.dtype != dtype:
+        message = f"log_hyp0f1: the value is beyond the range of {dtype}; use float32."
+        value = eqx.error_if(value, value > float(jnp.finfo(dtype).max), message)
+    return value.astype(dtype)
+
+
+def singular_values(matrix: Float[Array, "n k"]) -> Float[Array, " k"]:
+    r"""Return the singular values of `matrix`, descending, with gradients that are always finite.
+
+    With $A = U\,\mathrm{diag}(\sigma)\,V^T$ one has $d\sigma_i = u_i^T\, dA\, v_i$, as if the
+    singular vectors stood still (Moore 2016, Listing 1). At equal singular values, and at zero, it
+    is one of the subgradients: right for symmetric functions of $\sigma$ that are even in each
+    entry, such as `log_hyp0f1`. Second derivatives also need those of the singular vectors, which
+    do not exist there: they are right where the $\sigma_i$ are distinct and positive, and refused
+    where two of them, or one and zero, are closer than the root of the rounding error times
+    $\sigma_1$.
+
+    Half precision is computed in float32 and rounded.
+
+    Args:
+        matrix: The matrix $A$, with n at least k.
+
+    Raises:
+        ValueError: `matrix` is not a floating-point matrix with n >= k >= 1.
+        RuntimeError: `matrix` holds NaN or an infinity, or a second derivative is asked for at a
+            tie or at zero.
+    """
+    matrix = floating_leaves("singular_values", "matrix", matrix)
+    if matrix.ndim != 2 or not matrix.shape[0] >= matrix.shape[1] >= 1:
+        raise ValueError(
+            f"singular_values: matrix has to have shape (n, k), n >= k >= 1, got {matrix.shape}."
+        )
+    matrix = eqx.error_if(matrix, ~jnp.isfinite(matrix), "singular_values: entries not finite.")
+    return _singular_values(matrix.astype(at_least_single(matrix.dtype))).astype(matrix.dtype)
+
+
+@jax.custom_jvp
+def _singular_values(matrix):
+    return _frames(matrix)[1]
+
+
+@_singular_values.defjvp
+def _singular_values_jvp(primals, tangents):
+    (matrix,), (tangent,) = primals, tangents
+    left, sigma, right = _frames(matrix)
+    return sigma, jnp.einsum("nk,nm,km->k", left, tangent, right)
+
+
+@jax.custom_jvp
+def _frames(matrix):
+    return _svd(matrix)
+
+
+@_frames.defjvp
+def _frames_jvp(primals, tangents):
+    """Differentiate the singular vectors, for second derivatives of the values alone."""
+    (matrix,), (tangent,) = primals, tangents
+    sigma = jnp.linalg.svd(matrix, compute_uv=False)
+    gaps = sigma - jnp.append(sigma[1:], 0)
+    # Rounding in a derivative of a singular vector grows as the inverse of the gap.
+    bad = jnp.min(gaps) <= jnp.finfo(matrix.dtype).eps ** 0.5 * sigma[0]
+    message = (
+        "singular_values: second derivatives need distinct singular values above zero; these "
+        "hold a tie or a zero."
+    )
+    matrix = eqx.error_if(matrix, bad, message)
+    return jax.jvp(_svd, (matrix,), (tangent,))
+
+
+def _svd(matrix):
+    return tuple(jnp.linalg.svd(matrix, full_matrices=False))
+
+
+def _exact(sigma):
+    k = sigma.shape[0]
+    if k == 1:
+        return sigma[0] + jax.nn.softplus(-2 * sigma[0]) - math.log(2)
+    # Each formula is symmetric and analytic in sigma >= 0. So sorting, which keeps the exponents
+    # negative, leaves the derivatives right at ties too: those of any order of the entries.
+    if k == 2:
+        second, first = jnp.sort(sigma)
+        total, gap = first + second, first - second
+        return total + jnp.log((_i0e(total) + jnp.exp(gap - total) * _i0e(gap)) / 2)
+    if k == 3:
+        # c(s) = int_{-1}^1 I_0[(s_1 - s_2)(1 - u)/2] I_0[(s_1 + s_2)(1 + u)/2] e^{s_3 u} du / 2
+        # for rotations; c(-s_3) adds the reflections. With s_3 the smallest and v = 1 - u the
+        # exponents below are all <= 0.
+        third, second, first = jnp.sort(sigma)
+        logit = jnp.asarray(_LOGIT, sigma.dtype)
+        v, w = 2 * jax.nn.sigmoid(logit), 2 * jax.nn.sigmoid(-logit)
+        weights = v * w / 4 * float(_LOGIT[1] - _LOGIT[0])
+        weights = weights * _i0e((first - second) * v / 2) * _i0e((first + second) * w / 2)
+        rotations = jnp.exp(-(second + third) * v)
+        reflections = jnp.exp(-2 * third - (second - third) * v)
+        return jnp.sum(sigma) + jnp.log(jnp.sum(weights * (rotations + reflections)) / 2)
+    raise ValueError(
+        f'log_hyp0f1: "exact" needs k up to 3, got k = {k}; symlib.special.log_hyp0f1_gibbs '
+        "estimates it for any k."
+    )
+
+
+@jax.custom_jvp
+def _i0e(x):
+    """Return exp(-x) I_0(x) for x >= 0, with one-sided derivatives at 0, which jax has as 0."""
+    return i0e(x)
+
+
+@_i0e.defjvp
+def _i0e_jvp(primals, tangents):
+    (x,), (tangent,) = primals, tangents
+    return _i0e(x), (_i1e(x) - _i0e(x)) * tangent
+
+
+@jax.custom_jvp
+def _i1e(x):
+    """Return exp(-x) I_1(x) for x >= 0."""
+    return i1e(x)
+
+
+@_i1e.defjvp
+def _i1e_jvp(primals, tangents):
+    (x,), (tangent,) = primals, tangents
+    # I_1(x) / x, by its series near 0, where the quotient loses the digits of its derivatives.
+    near = x < 1
+    small, large = jnp.where(near, x, 0), jnp.where(near, 1, x)
+    series = sum(
+        (small**2 / 4) ** n / float(2 * math.factorial(n) * math.factorial(n + 1)) for n in range(9)
+    )
+    ratio = jnp.where(near, jnp.exp(-small) * series, _i1e(large) / large)
+    return _i1e(x), (_i0e(x) - ratio - _i1e(x)) * tangent
+
+
+def _calibrated(sigma):
+    return _exact(sigma) if sigma.shape[0] <= 3 else expansion(sigma)
+
+
+_METHODS = {
+    "calibrated": _calibrated,
+    "exact": _exact,
+    "laplace": laplace,
+    "moore": moore,
+    "saddlepoint": saddlepoint,
+    "asymptotic": asymptotic,
+}

@@ -1,0 +1,147 @@
+r"""Weight decay towards an anchor, as optax transformations: syre and L2 Init.
+
+Both add $2 \gamma (\varphi - \theta_0)$ to the gradient. The anchor $\theta_0$ is a small random
+point in syre (Ziyin, Xu & Chuang 2024) and the initial weights in L2 Init. Weight decay is the case
+$\theta_0 = 0$, `optax.add_decayed_weights(2 * gamma)`.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import ArrayLike, PRNGKeyArray, PyTree
+
+from symlib._checks import at_least_single, nonnegative
+from symlib.syre.loss import array_leaves, draw_anchor
+
+
+class AnchoredDecayState(NamedTuple):
+    """What `anchored_decay` keeps: the anchor and the deviation of the metric, or their key.
+
+    With a key, the anchor only marks which leaves are arrays, by an empty array each: `jit` makes
+    arrays of Python numbers too, and the update could not tell them apart.
+    """
+
+    anchor: PyTree
+    deviation: PyTree
+    key: PRNGKeyArray | None
+
+
+def anchored_decay(
+    key: PRNGKeyArray,
+    *,
+    gamma: ArrayLike,
+    sigma0: PyTree | None = None,
+    mask: PyTree = True,
+    metric_spread: ArrayLike = 0.0,
+    store: bool = True,
+) -> optax.GradientTransformation:
+    r"""Add $2 \gamma D (\varphi - \theta_0)$ to the gradient: syre as an optax transformation.
+
+    `optax.chain(anchored_decay(key, gamma=...), optimizer)` on the loss itself takes the steps of
+    `optimizer` on the biased loss of `remove_symmetry` with the same key, if it starts at
+    $\varphi = \theta + \theta_0$; with any optimiser, since both hand it the same gradient. The
+    parameters are the model to deploy: nothing is to be undone.
+
+    Behind `optax.scale_by_adam` and before the learning rate, the decay is decoupled as in AdamW.
+    Adam then does not rescale it. That is another method: the steps differ.
+
+    Args:
+        key: As in `remove_symmetry`, and so are `gamma`, `sigma0`, `mask` and `metric_spread`.
+        store: Keep the anchor in the state, one number a parameter; or draw it again from its key
+            in every step. Then it is `draw_anchor(..., hashed=True)`, of a uniform law: JAX's own
+            generator needs more time than the rest of a small network's step, and more memory for
+            its bits than the anchor takes.
+
+    Raises:
+        ValueError: As in `remove_symmetry`; or the update is called without the parameters.
+
+    References:
+        Ziyin, Xu & Chuang (2024), eqs. 2 and 3, with $\varphi = \theta + \theta_0$.
+    """
+    gamma = nonnegative("anchored_decay", "gamma", gamma)
+
+    def init(params):
+        anchor, deviation = draw_anchor(params, key, sigma0, mask, metric_spread)
+        if store:
+            return AnchoredDecayState(anchor, deviation, None)
+        marks = jax.tree.map(lambda _: jnp.zeros(0), array_leaves("anchored_decay", params))
+        # A copy: a step that donates its state must not take the caller's key with it.
+        return AnchoredDecayState(marks, None, jax.random.clone(key))
+
+    def update(updates, state, params=None, **extra):
+        _check_update("anchored_decay", params, extra)
+        anchor, deviation = state.anchor, state.deviation
+        if state.key is not None:
+            arrays = jax.tree.map(
+                lambda mark, leaf: None if mark is None else leaf,
+                anchor,
+                params,
+                is_leaf=lambda node: node is None,
+            )
+            anchor, deviation = draw_anchor(
+                arrays, state.key, sigma0, mask, metric_spread, hashed=True
+            )
+        return _pull(updates, params, anchor, deviation, gamma), state
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def decay_to_initial(gamma: ArrayLike) -> optax.GradientTransformation:
+    r"""Add $2 \gamma (\varphi - \varphi_0)$ to the gradient; $\varphi_0$ are the initial weights.
+
+    The method is known as L2 Init. It is syre with the initial weights as the anchor: a start at a
+    symmetric point makes a symmetric anchor, which breaks nothing. What is no floating-point array
+    has no decay, as in `anchored_decay`.
+
+    Args:
+        gamma: Strength of the decay, at least 0.
+
+    Raises:
+        ValueError: `gamma` is negative or not finite, no parameter is a floating-point array, one
+            is complex, or the update is called without the parameters.
+
+    References:
+        Kumar, Marklund & Van Roy (2023), Maintaining plasticity in continual learning via
+        regenerative regularization.
+    """
+    gamma = nonnegative("decay_to_initial", "gamma", gamma)
+
+    def init(params):
+        # Copies: a step that donates the parameters must not take the anchor with them.
+        return jax.tree.map(jnp.copy, array_leaves("decay_to_initial", params))
+
+    def update(updates, initial, params=None, **extra):
+        _check_update("decay_to_initial", params, extra)
+        return _pull(
+            updates, params, initial, jax.tree.map(lambda _: None, initial), gamma
+        ), initial
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _check_update(owner, params, extra):
+    if params is None:
+        raise ValueError(f"{owner}: call update(gradient, state, params).")
+    if "value_fn" in extra:  # L-BFGS and other line searches
+        raise ValueError(
+            f"{owner}: a line search sees the loss without the decay. Give it the loss that "
+            "symlib.syre.remove_symmetry returns."
+        )
+
+
+def _pull(updates, params, anchor, deviation, gamma):
+    """Add the gradient of the decay, 2 gamma D (params - anchor), where there is an anchor."""
+
+    def of_leaf(anchor, xi, update, leaf):
+        if anchor is None:
+            return update
+        dtype = at_least_single(jnp.result_type(leaf))
+        offset = jnp.asarray(leaf, dtype) - anchor
+        offset = offset if xi is None else offset + xi * offset  # D = 1 + xi, a small xi kept
+        return (update + 2 * gamma * offset).astype(jnp.result_type(update))
+
+    return jax.tree.map(
+        of_leaf, anchor, deviation, updates, params, is_leaf=lambda node: node is None
+    )

@@ -1,0 +1,426 @@
+"""A reader's walk through the built book, in headless Chromium."""
+
+import functools
+import html.parser
+import http.server
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import nbformat
+import pytest
+
+from symcourse.page.flipbook import MAX_FRAMES
+from tests.debian import program
+from tools import build, evidence, notebooks, scoreboard
+
+HTML = build.ROOT / "_build" / "html"
+CHAPTER = "notebooks/03-symmetrized-posteriors.html"
+WIDGET = "application/vnd.jupyter.widget-view+json"
+MAX_PAGE = 1_500_000  # bytes of one page with its frames
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+def keep_stored_executions():
+    """Let the build take the outputs of the exercise pages from the stored notebooks.
+
+    nbval executes them in the same run and compares the outputs, so a second execution shows
+    nothing new and costs minutes. Only in a fresh clone under CI: elsewhere a stored output could
+    be older than symlib. Chapters are executed by the build, since stored ones lack the frames of
+    flipbooks, and test_chapters_print_what_their_notebooks_store does for them what nbval does.
+    """
+    store = build.ROOT / "_build" / "executed"
+    store.mkdir(parents=True, exist_ok=True)
+    for source in notebooks.sources():
+        if source.parent.name == "exercises":
+            key = notebooks.execution_key(notebooks.convert(source))
+            shutil.copy(notebooks.notebook_path(source), store / f"{key}.ipynb")
+
+
+@pytest.fixture(scope="module")
+def site():
+    """Build the book if it is not up to date, and return its folder."""
+    if os.environ.get("CI"):
+        keep_stored_executions()
+    # As a reader would, in a process of its own: it leaves an event loop to the collector.
+    subprocess.run([sys.executable, "-m", "tools.build"], cwd=build.ROOT, check=True)
+    return HTML
+
+
+def texts(cell):
+    """Return what a code cell shows, but for pictures and HTML, which also differ by platform."""
+    shown = [("stream", o.text) for o in cell.outputs if o.output_type == "stream"]
+    data = [o.data for o in cell.outputs if "data" in o]
+    return shown + [
+        (kind, content)
+        for bundle in data
+        for kind, content in sorted(bundle.items())
+        if kind.partition("/")[0] != "image" and kind not in ("text/html", WIDGET)
+    ]
+
+
+def differing_cells(stored, executed):
+    """Return (source, stored texts, executed texts) of each code cell that shows another text."""
+    pairs = zip(stored.cells, executed.cells, strict=True)
+    cells = [(old, new) for old, new in pairs if old.cell_type == "code"]
+    return [(o.source, texts(o), texts(n)) for o, n in cells if texts(o) != texts(n)]
+
+
+def chapters():
+    """Return the sources of the chapters, for which the build is the one execution."""
+    return [source for source in notebooks.sources() if source.parent.name != "exercises"]
+
+
+@pytest.mark.parametrize("source", chapters(), ids=lambda source: source.stem)
+def test_chapters_print_what_their_notebooks_store(site, source):
+    converted = notebooks.convert(source)
+    (executed,) = notebooks.execute({"chapter": converted}).values()  # as the build kept it
+    stored = nbformat.read(notebooks.notebook_path(source), as_version=4)
+    assert differing_cells(stored, executed) == []
+    # A false stored output is noticed in every cell, whatever shows it.
+    for kind in ("stream", "text/plain", "application/papermill.record/text/plain"):
+        false = nbformat.from_dict(stored)
+        falsified = [cell.source for cell in false.cells if falsify(cell, kind)]
+        assert [source for source, _, _ in differing_cells(false, executed)] == falsified
+        assert len(falsified) >= (kind != "stream")
+
+
+def falsify(cell, kind):
+    """Change the first digit that a cell shows in a kind of output; say whether it has one."""
+    for output in cell.get("outputs", []):
+        where, name = (output, "text") if kind == "stream" else (output.get("data", {}), kind)
+        text = where.get(name, "")
+        if re.search(r"\d", text):
+            where[name] = re.sub(r"\d", lambda digit: str(9 - int(digit[0])), text, count=1)
+            return True
+    return False
+
+
+@pytest.fixture(scope="module")
+def address(site):
+    """Serve the built book on this machine and return its address."""
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
+    handler = functools.partial(Quiet, directory=site)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Return a headless Chromium."""
+    from playwright.sync_api import sync_playwright
+
+    path = program("chromium", "chromium", "google-chrome")
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+def new_tab(browser, width=1280, **options):
+    """Return a fresh tab with a profile of its own."""
+    tab = browser.new_context(viewport={"width": width, "height": 900}, **options).new_page()
+    # On a busy machine a long page takes a while to set its formulas; no test measures time.
+    tab.set_default_timeout(120_000)
+    return tab
+
+
+def show(tab, url):
+    """Open a page and wait until its formulas are set."""
+    tab.goto(url)
+    tab.evaluate("window.MathJax?.startup?.promise?.then(() => true)")
+
+
+@pytest.fixture
+def page(browser, address):
+    """Return a fresh tab, which at the end has asked nobody but the site, and thrown nothing."""
+    tab = new_tab(browser)
+    strangers, errors = [], []
+    own = (address, "data:", "blob:", HTML.as_uri())
+    tab.on("request", lambda r: None if r.url.startswith(own) else strangers.append(r.url))
+    tab.on("pageerror", lambda error: errors.append(str(error)))
+    yield tab
+    tab.context.close()
+    assert strangers == []
+    assert errors == []
+
+
+def rendered(site):
+    """Return the pages, without the templates that the theme leaves among its files."""
+    return [p for p in site.rglob("*.html") if "_static" not in p.parts]
+
+
+def pages():
+    """Return the addresses of all pages, as the table of contents gives them."""
+    import yaml
+
+    toc = yaml.safe_load((build.ROOT / "_toc.yml").read_text("utf-8"))
+    found = [toc["root"]]
+
+    def walk(entries):
+        for entry in entries:
+            found.append(entry["file"])
+            walk(entry.get("sections", []))
+
+    for part in toc["parts"]:
+        walk(part["chapters"])
+    return [f"{name}.html" for name in found]
+
+
+def test_a_reader_walks_from_home_to_chapter_three(page, address):
+    page.goto(address)
+    page.wait_for_url("**/book/welcome.html")
+    page.get_by_role("link", name=re.compile(r"Symmetrized posteriors")).first.click()
+    page.wait_for_url(f"**/{CHAPTER}")
+    page.wait_for_selector("mjx-container")
+    assert page.locator("mjx-merror").count() == 0
+    rendered = page.locator("mjx-container").first.bounding_box()
+    assert rendered["width"] > 5 and rendered["height"] > 5
+    assert "\\(" not in page.locator("article").inner_text()
+
+
+def test_a_flipbook_is_moved_by_keyboard(page, address):
+    page.goto(address + CHAPTER)
+    book = page.locator("figure.flipbook").first
+    picture = book.locator("img:not([hidden])")
+    slider = book.locator("input[type=range]").first
+    before, words = picture.screenshot(), picture.get_attribute("alt")
+    assert len(words.split()) >= 5
+    slider.focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    assert picture.count() == 1
+    assert picture.get_attribute("alt") != words
+    assert picture.screenshot() != before
+    assert slider.get_attribute("aria-valuetext") == book.locator("output").first.inner_text()
+    page.keyboard.press("Home")
+    assert picture.get_attribute("alt") == words
+    assert picture.screenshot() == before
+
+
+def test_flipbooks_work_from_a_folder_and_print_a_still(page, site):
+    page.goto((site / CHAPTER).as_uri())
+    book = page.locator("figure.flipbook").first
+    page.emulate_media(media="print")
+    assert book.locator("img:visible").count() == 1
+    assert not book.locator("input").first.is_visible()
+    page.emulate_media(media="screen")
+    book.locator("input").first.press("ArrowRight")
+    assert book.locator("img").nth(0).is_hidden()
+
+
+def test_without_scripts_the_first_frame_stays(browser, address):
+    tab = new_tab(browser, java_script_enabled=False)
+    tab.goto(address + CHAPTER)
+    book = tab.locator("figure.flipbook").first
+    assert book.locator("img").nth(0).is_visible()
+    assert book.locator("img:visible").count() == 1
+    assert not book.locator("input").first.is_visible()
+    tab.context.close()
+
+
+def test_a_solution_opens_by_keyboard(page, address):
+    page.goto(address + CHAPTER)
+    page.locator("article a", has_text=re.compile("exercises", re.I)).last.click()
+    page.wait_for_url("**/notebooks/exercises/03-*.html")
+    solution = page.locator("details.hide").first
+    cell = solution.locator("pre").first
+    assert not cell.is_visible()
+    solution.locator("summary").press("Enter")
+    assert cell.is_visible()
+
+
+def test_search_finds_a_word_of_the_text(page, address):
+    page.goto(address + "search.html?q=orbit")
+    page.wait_for_selector("#search-results li a")
+    links = page.locator("#search-results li a").evaluate_all("all => all.map(a => a.href)")
+    assert any("01-model-symmetries" in link for link in links)
+
+
+def visit(browser, url, colours=True):
+    """Assert that a page is accessible, with readable colours in light and dark, and fits a phone.
+
+    Contrast takes nine tenths of axe's time; `colours=False` leaves it out.
+    """
+    from axe_playwright_python.sync_playwright import Axe
+
+    def problems(**options):
+        # Describing what is right, too, doubles the time.
+        options["resultTypes"] = ["violations"]
+        found = Axe().run(tab, options=options).response["violations"]
+        return [
+            (v["id"], [n["html"][:200] for n in v["nodes"][:3]])
+            for v in found
+            if v["impact"] in ("serious", "critical")
+        ]
+
+    # Loading a page and setting its formulas takes a while: one visit is for all.
+    tab = new_tab(browser, color_scheme="light")
+    show(tab, url)
+    assert tab.locator("html").get_attribute("data-theme") == "light"
+    for details in tab.locator("article details").all():
+        details.evaluate("d => { d.open = true }")
+    found = problems(rules={"color-contrast": {"enabled": False}})
+    for theme in ("light", "dark") if colours else ():
+        # As the button for it does. Nothing changes but colours.
+        tab.evaluate("theme => { document.documentElement.dataset.theme = theme }", theme)
+        tab.wait_for_timeout(700)  # opened cells and colours fade in
+        found += problems(runOnly=["color-contrast"])
+    tab.set_viewport_size({"width": 390, "height": 844})
+    tab.wait_for_timeout(200)
+    width = tab.evaluate("document.documentElement.scrollWidth")
+    tab.context.close()
+    assert found == []
+    assert width <= 391, f"{url} is {width} pixels wide on a screen of 390"
+
+
+@functools.cache
+def pages_with_new_looks(site):
+    """Return the pages with an element whose kind, class or style no page before them has.
+
+    Colours depend on these, so on the others there is no contrast that was not looked at.
+    """
+    known, found = set(), []
+    for name in pages():
+        looks = _Page((site / name).read_text("utf-8")).looks
+        if looks - known:
+            found.append(name)
+        known |= looks
+    return found
+
+
+# The other half stands in test_site_rest, so that two workers share the visits.
+@pytest.mark.parametrize("name", pages()[: len(pages()) // 2])
+def test_pages_are_accessible_in_light_and_dark_and_fit_a_phone(site, browser, address, name):
+    visit(browser, address + name, name in pages_with_new_looks(site))
+
+
+def test_the_first_page_of_each_kind_is_looked_at_for_its_colours(site):
+    found = pages_with_new_looks(site)
+    assert found[0] == pages()[0] and len(found) < len(pages())
+    assert any("exercises" in name for name in found) and "book/reference.html" in found
+
+
+@pytest.mark.parametrize(
+    ("style", "found"),
+    [
+        ("p { color: #bbb }", "color-contrast"),
+        ("[data-theme=dark] body { background: #444 }", "color-contrast"),
+        ("p { width: 600px }", "pixels wide"),
+    ],
+    ids=["light", "dark", "phone"],
+)
+def test_a_visit_notices_what_is_wrong(browser, tmp_path, style, found):
+    text = '<!doctype html><html lang="en" data-theme="light"><head><title>A page</title>'
+    text += f"<style>{style}</style></head><body><main><p>Some words.</p></main></body></html>"
+    path = tmp_path / "page.html"
+    path.write_text(text, "utf-8")
+    with pytest.raises(AssertionError, match=found):
+        visit(browser, path.as_uri())
+
+
+def test_a_page_takes_the_colours_of_the_system(browser, address):
+    for scheme in ("light", "dark"):
+        tab = new_tab(browser, color_scheme=scheme)
+        show(tab, address + CHAPTER)
+        assert tab.locator("html").get_attribute("data-theme") == scheme
+        tab.context.close()
+
+
+class _Page(html.parser.HTMLParser):
+    """Collects what a page links to, loads, can be linked to at, and what sets its colours."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.links, self.loads, self.anchors, self.looks = [], [], set(), set()
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        self.looks |= {(tag, name) for name in (attributes.get("class") or "").split()}
+        self.looks.add((tag, attributes.get("style")))
+        self.anchors |= {attributes.get("id"), attributes.get("name")} - {None}
+        if tag == "a" and "href" in attributes:
+            self.links.append(attributes["href"])
+        elif tag == "link" and attributes.get("rel") in ("canonical", "next", "prev"):
+            pass
+        elif tag in ("script", "img", "iframe", "link", "source", "video", "audio"):
+            self.loads += [attributes[k] for k in ("src", "href") if attributes.get(k)]
+
+
+def test_no_page_loads_a_stranger_and_no_internal_link_is_broken(site):
+    pages = {p: _Page(p.read_text("utf-8")) for p in rendered(site)}
+    assert len(pages) > 10
+    broken = []
+    for path, page in pages.items():
+        loads = [x for x in page.loads if not x.startswith("data:")]
+        assert not [x for x in loads if urlsplit(x).scheme or x.startswith("//")], path
+        for link in page.links + loads:
+            parts = urlsplit(link)
+            if parts.scheme or link.startswith(("//", "#search")):
+                continue
+            target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
+            if target.is_dir():
+                target /= "index.html"
+            if not target.exists():
+                broken.append((path.name, link))
+            elif parts.fragment and target in pages:
+                if unquote(parts.fragment) not in pages[target].anchors:
+                    broken.append((path.name, link))
+    assert broken == []
+
+
+def test_the_scoreboard_leads_to_every_name(site):
+    links = _Page((site / "book" / "scoreboard.html").read_text("utf-8")).links
+    address = notebooks.repository_url() + "/blob/main/"
+    for row in scoreboard.load():
+        wanted = [f"../{row['page']}.html#claim-{name}" for name in row["claims"]]
+        wanted += [f"reference.html#{name}" for name in row["functions"]]
+        wanted += [address + test.partition("::")[0] for test in row["tests"]]
+        wanted += [address + evidence.result_path(name) for name in row["results"]]
+        assert set(wanted) <= set(links), row["id"]
+
+
+def test_pages_with_their_frames_stay_small(site):
+    sizes = {p.name: p.stat().st_size for p in rendered(site)}
+    assert {n: s for n, s in sizes.items() if s >= MAX_PAGE} == {}
+
+
+def test_a_page_has_at_most_120_frames(site):
+    for name in pages():
+        frames = (site / name).read_text("utf-8").count('src="data:image/png')
+        assert frames <= MAX_FRAMES, f"{name} has {frames} frames"
+
+
+def test_every_picture_in_a_page_has_words(site):
+    for name in pages():
+        text = (site / name).read_text("utf-8")
+        for image in re.findall(r"<img\b[^>]*>", text):
+            if "article" not in image and "logo" not in image:
+                alt = re.search(r'alt="([^"]*)"', image)
+                assert alt and len(alt[1].split()) >= 3 or "_static/" in image, (name, image[:200])
+
+
+def test_the_site_does_not_name_the_machine_that_built_it(site):
+    names = str(Path(site).parent.parent).encode()
+    assert [p for p in site.rglob("*") if p.is_file() and names in p.read_bytes()] == []
