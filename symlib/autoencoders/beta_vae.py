@@ -13,12 +13,11 @@ from its kinks, and never indefinite.
 
 from collections.abc import Callable
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
-from symlib._checks import entries, full_precision, positive, positive_integer
+from symlib._checks import caller, entries, full_precision, positive, positive_integer, refuse_if
 from symlib.autoencoders.observation import BERNOULLI, GAUSSIAN, Observation
 
 Decoder = Callable[[Float[Array, " d"]], Float[Array, "..."]]
@@ -63,9 +62,9 @@ def beta_vae(
     References:
         Kumar & Poole (2020), eq. 2.
     """
-    num_samples = positive_integer("beta_vae", "num_samples", num_samples)
-    beta = positive("beta_vae", "beta", beta)
-    check_decoder("beta_vae", decoder, x, mean)
+    num_samples = positive_integer("num_samples", num_samples)
+    beta = positive("beta", beta)
+    check_decoder(decoder, x, mean)
     divergence = kl_to_prior(mean, scale)
     noise = jax.random.normal(key, (num_samples, len(mean)), mean.dtype)
     offsets = noise * scale if jnp.ndim(scale) == 1 else noise @ jnp.tril(scale).T
@@ -90,12 +89,11 @@ def kl_to_prior(mean: Float[Array, "..."], scale: Float[Array, "..."]) -> Float[
     size = mean.shape[0] if mean.ndim == 1 else None
     if size is None or scale.shape not in ((size,), (size, size)):
         raise ValueError(
-            "kl_to_prior: expected a mean (d,) and a scale (d,) or (d, d), got "
+            f"{caller()}: expected a mean (d,) and a scale (d,) or (d, d), got "
             f"{mean.shape} and {scale.shape}."
         )
-    full_precision("kl_to_prior", "mean or scale", (mean, scale))
+    full_precision("mean or scale", (mean, scale))
     diagonal = entries(
-        "kl_to_prior",
         "the diagonal of the scale",
         scale if scale.ndim == 1 else jnp.diagonal(scale),
         lambda numbers: numbers > 0,
@@ -149,9 +147,9 @@ def curvature(
     References:
         Kumar & Poole (2020), eqs. 5 and 6.
     """
-    check_decoder("curvature", decoder, x, mean)
+    check_decoder(decoder, x, mean)
     if hessian not in _HESSIANS:
-        raise ValueError(f"curvature: hessian has to be one of {_HESSIANS}, got {hessian!r}.")
+        raise ValueError(f"{caller()}: hessian has to be one of {_HESSIANS}, got {hessian!r}.")
     if hessian == "full":
         return jax.hessian(lambda z: scalar_loss(observation, x, decoder(z)))(mean)
     directions = jnp.eye(len(mean), dtype=mean.dtype)
@@ -179,7 +177,7 @@ def taylor(
     References:
         Kumar & Poole (2020), eqs. 4 and 7.
     """
-    beta = positive("taylor", "beta", beta)
+    beta = positive("beta", beta)
     C = curvature(decoder, x, mean, observation, hessian)
     divergence = kl_to_prior(mean, scale)
     factor = jnp.diag(scale) if scale.ndim == 1 else jnp.tril(scale)
@@ -193,14 +191,15 @@ def columns_and_weights(decoder, x, mean, observation, directions):
     weights = jnp.asarray(observation.curvature(x, output))
     if weights.shape not in ((), output.shape):
         raise ValueError(
-            "curvature: the observation's curvature has to have the shape of the decoder's output, "
+            f"{caller()}: the observation's curvature has to have the shape of the decoder's "
+            "output, "
             f"{output.shape}, got {weights.shape}."
         )
     if observation not in (GAUSSIAN, BERNOULLI):  # of which it is known
-        weights = eqx.error_if(
+        weights = refuse_if(
             weights,
             ~((weights >= 0) & (weights < jnp.inf)),
-            "curvature: the observation's curvature is negative, infinite or NaN.",
+            f"{caller()}: the observation's curvature is negative, infinite or NaN.",
         )
     return output, flat(columns), weights.ravel()
 
@@ -210,7 +209,7 @@ def scalar_loss(observation, x, output):
     value = observation.loss(x, output)
     if jnp.shape(value) != ():
         raise ValueError(
-            "Observation: loss has to return a scalar, the sum over the entries of x, got shape "
+            f"{caller()}: loss has to return a scalar, the sum over the entries of x, got shape "
             f"{jnp.shape(value)}."
         )
     return value
@@ -229,23 +228,23 @@ def flat(columns):
     return columns.reshape(len(columns), -1)
 
 
-def check_decoder(owner, decoder, x, mean):
+def check_decoder(decoder, x, mean):
     if mean.ndim != 1 or not jnp.issubdtype(mean.dtype, jnp.floating):
-        raise ValueError(f"{owner}: mean has to be a vector, got {mean.dtype} {mean.shape}.")
-    full_precision(owner, "mean", mean)
+        raise ValueError(f"{caller()}: mean has to be a vector, got {mean.dtype} {mean.shape}.")
+    full_precision("mean", mean)
     try:
         output = jax.eval_shape(decoder, mean)
     except TypeError as error:
         raise ValueError(
-            f"{owner}: the decoder failed on a latent vector of length {len(mean)}: {error}"
+            f"{caller()}: the decoder failed on a latent vector of length {len(mean)}: {error}"
         ) from error
     if not hasattr(output, "dtype") or not jnp.issubdtype(output.dtype, jnp.floating):
         raise ValueError(
-            f"{owner}: the decoder has to return an array of floating-point numbers to be "
+            f"{caller()}: the decoder has to return an array of floating-point numbers to be "
             f"differentiable, got {output}."
         )
-    full_precision(owner, "the decoder's output", jnp.empty((), output.dtype))
+    full_precision("the decoder's output", jnp.empty((), output.dtype))
     if x is not None and x.shape != output.shape:
         raise ValueError(
-            f"{owner}: the decoder returns shape {output.shape} and x has shape {x.shape}."
+            f"{caller()}: the decoder returns shape {output.shape} and x has shape {x.shape}."
         )

@@ -7,13 +7,12 @@ posterior knows the metric, $G = \beta (\Sigma^{-1} - I)$ (Kumar & Poole 2020, s
 
 from collections.abc import Callable
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
-from symlib._checks import full_precision, positive_integer
+from symlib._checks import caller, full_precision, positive_integer, refuse_if
 
 Decoder = Callable[[Float[Array, " d"]], Float[Array, "..."]]
 
@@ -33,10 +32,10 @@ def metric(decoder: Decoder, z: Float[Array, "..."]) -> Float[Array, "d d"]:
         Kumar & Poole (2020), section 5.2.
     """
     if z.ndim != 1:
-        raise ValueError(f"metric: z has to be a vector, got shape {z.shape}.")
-    full_precision("metric", "z", z)
+        raise ValueError(f"{caller()}: z has to be a vector, got shape {z.shape}.")
+    full_precision("z", z)
     outputs = jax.eval_shape(decoder, z)
-    full_precision("metric", "the decoder's output", jnp.empty((), outputs.dtype))
+    full_precision("the decoder's output", jnp.empty((), outputs.dtype))
     jacobian = jax.jacfwd(decoder)(z).reshape(-1, len(z))
     return jacobian.T @ jacobian
 
@@ -55,7 +54,7 @@ def curve_length(decoder: Decoder, curve: Float[Array, "..."]) -> Float[Array, "
     Raises:
         ValueError: `curve` is no matrix of two points or more, of float32 or float64.
     """
-    chords = _chords("curve_length", decoder, curve)
+    chords = _chords(decoder, curve)
     # A length is its scale times that of the scaled chord, whatever the scale: it may be held
     # constant in derivatives. Without one, squares of chords below 1e-23 vanish in float32.
     scale = jax.lax.stop_gradient(jnp.max(jnp.abs(chords), axis=1, keepdims=True))
@@ -95,23 +94,23 @@ def geodesic(
     """
     if start.ndim != 1 or start.shape != end.shape:
         raise ValueError(
-            f"geodesic: start and end have to be vectors of one length, got {start.shape} and "
+            f"{caller()}: start and end have to be vectors of one length, got {start.shape} and "
             f"{end.shape}."
         )
-    full_precision("geodesic", "start or end", (start, end))
-    if positive_integer("geodesic", "num_points", num_points) < 3:
-        raise ValueError(f"geodesic: num_points has to be at least 3, got {num_points}.")
-    steps = positive_integer("geodesic", "steps", steps)
+    full_precision("start or end", (start, end))
+    if positive_integer("num_points", num_points) < 3:
+        raise ValueError(f"{caller()}: num_points has to be at least 3, got {num_points}.")
+    steps = positive_integer("steps", steps)
     times = jnp.linspace(0, 1, num_points, dtype=start.dtype)[:, None]
     line = (1 - times) * start + times * end
     # The curve does not depend on the decoder's scale, but the optimiser's tolerances do, and the
     # squares of small chords vanish in float32.
-    scale = jnp.max(jnp.abs(_chords("geodesic", decoder, line))) * (num_points - 1)
+    scale = jnp.max(jnp.abs(_chords(decoder, line))) * (num_points - 1)
     scale = jnp.where(scale == 0, 1, scale)
 
     def energy(inner):
         curve = jnp.concatenate([line[:1], inner, line[-1:]])
-        return (num_points - 1) * jnp.sum((_chords("geodesic", decoder, curve) / scale) ** 2)
+        return (num_points - 1) * jnp.sum((_chords(decoder, curve) / scale) ** 2)
 
     optimizer = optax.lbfgs()
 
@@ -126,15 +125,15 @@ def geodesic(
     inner = line[1:-1]
     (found, _), _ = jax.lax.scan(step, (inner, optimizer.init(inner)), None, length=steps)
     best = jnp.where(energy(found) <= energy(inner), found, inner)
-    best = eqx.error_if(
-        best, ~jnp.isfinite(energy(found)), "geodesic: the energy became NaN or infinite."
+    best = refuse_if(
+        best, ~jnp.isfinite(energy(found)), f"{caller()}: the energy became NaN or infinite."
     )
     return jnp.concatenate([line[:1], best, line[-1:]])
 
 
-def _chords(owner, decoder, curve):
+def _chords(decoder, curve):
     if curve.ndim != 2 or len(curve) < 2:
-        raise ValueError(f"{owner}: expected a curve (points, d), got shape {curve.shape}.")
-    full_precision(owner, "the curve", curve)
+        raise ValueError(f"{caller()}: expected a curve (points, d), got shape {curve.shape}.")
+    full_precision("the curve", curve)
     outputs = jax.vmap(decoder)(curve).reshape(len(curve), -1)
-    return jnp.diff(full_precision(owner, "the decoder's output", outputs), axis=0)
+    return jnp.diff(full_precision("the decoder's output", outputs), axis=0)

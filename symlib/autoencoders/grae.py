@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jax.scipy.linalg import cho_solve
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
-from symlib._checks import entries, full_precision, positive, positive_integer
+from symlib._checks import caller, entries, full_precision, positive, positive_integer, refuse_if
 from symlib.autoencoders.beta_vae import (
     Decoder,
     check_decoder,
@@ -45,7 +45,7 @@ def optimal_precision(curvature: Float[Array, "..."], beta: ArrayLike) -> Float[
     References:
         Kumar & Poole (2020), eqs. 9 and 11.
     """
-    return _precision_and_cholesky("optimal_precision", curvature, beta)[0]
+    return _precision_and_cholesky(curvature, beta)[0]
 
 
 def optimal_covariance(curvature: Float[Array, "..."], beta: ArrayLike) -> Float[Array, "d d"]:
@@ -54,7 +54,7 @@ def optimal_covariance(curvature: Float[Array, "..."], beta: ArrayLike) -> Float
     The arguments and the errors are those of `optimal_precision`. The columns are solved for with
     the Cholesky factor of $K$.
     """
-    K, factor = _precision_and_cholesky("optimal_covariance", curvature, beta)
+    K, factor = _precision_and_cholesky(curvature, beta)
     return cho_solve((factor, True), jnp.eye(len(K), dtype=K.dtype))
 
 
@@ -87,9 +87,9 @@ def deterministic(
     References:
         Kumar & Poole (2020), eqs. 10 and 12.
     """
-    beta = positive("deterministic", "beta", beta)
+    beta = positive("beta", beta)
     C = curvature(decoder, x, mean, observation, hessian)
-    _, factor = _precision_and_cholesky("deterministic", C, beta)
+    _, factor = _precision_and_cholesky(C, beta)
     # The squares of the factor's diagonal, less 1: for a large beta these are small, and K itself
     # has rounded them to the digits of 1.
     pivots = jnp.diagonal(C) / beta - jnp.sum(jnp.tril(factor, -1) ** 2, axis=1)
@@ -135,8 +135,8 @@ def grae_bound(
     References:
         Kumar & Poole (2020), eq. 14.
     """
-    beta = positive("grae_bound", "beta", beta)
-    check_decoder("grae_bound", decoder, x, mean)
+    beta = positive("beta", beta)
+    check_decoder(decoder, x, mean)
     basis = jnp.eye(len(mean), dtype=mean.dtype)
     output, columns, weights = columns_and_weights(decoder, x, mean, observation, basis)
     penalty = jnp.sum(jnp.log1p(jnp.sum(columns**2 * weights, axis=1) / beta))
@@ -174,9 +174,9 @@ def grae_bound_sampled(
     References:
         Kumar & Poole (2020), section 5.3, which takes k = 1 and the uniform law.
     """
-    beta = positive("grae_bound_sampled", "beta", beta)
-    num_columns = positive_integer("grae_bound_sampled", "num_columns", num_columns)
-    check_decoder("grae_bound_sampled", decoder, x, mean)
+    beta = positive("beta", beta)
+    num_columns = positive_integer("num_columns", num_columns)
+    check_decoder(decoder, x, mean)
     size = len(mean)
     if probabilities is None:
         indices = jax.random.randint(key, (num_columns,), 0, size)
@@ -184,11 +184,9 @@ def grae_bound_sampled(
     else:
         if probabilities.shape != (size,):
             raise ValueError(
-                f"grae_bound_sampled: probabilities has to have shape ({size},), got "
-                f"{probabilities.shape}."
+                f"{caller()}: probabilities has to have shape ({size},), got {probabilities.shape}."
             )
         probabilities = entries(
-            "grae_bound_sampled",
             "probabilities",
             probabilities,
             lambda p: (p > 0) & (abs(p.sum() - 1) < 1e-3),
@@ -226,11 +224,11 @@ def orthogonality_penalty(
     References:
         Kumar & Poole (2020), section 5.3, below eq. 14.
     """
-    num_pairs = positive_integer("orthogonality_penalty", "num_pairs", num_pairs)
-    check_decoder("orthogonality_penalty", decoder, None, mean)
+    num_pairs = positive_integer("num_pairs", num_pairs)
+    check_decoder(decoder, None, mean)
     size = len(mean)
     if size < 2:
-        raise ValueError("orthogonality_penalty: a pair needs 2 latents or more, got 1.")
+        raise ValueError(f"{caller()}: a pair needs 2 latents or more, got 1.")
 
     def of_pair(key):
         first, second = jax.random.choice(key, size, (2,), replace=False)
@@ -246,11 +244,11 @@ def orthogonality_penalty(
     return jnp.mean(jax.vmap(of_pair)(jax.random.split(key, num_pairs)))
 
 
-def _precision_and_cholesky(owner, curvature, beta):
-    beta = positive(owner, "beta", beta)
+def _precision_and_cholesky(curvature, beta):
+    beta = positive("beta", beta)
     if curvature.ndim != 2 or curvature.shape[0] != curvature.shape[1]:
-        raise ValueError(f"{owner}: expected a square matrix, got shape {curvature.shape}.")
-    full_precision(owner, "the curvature", curvature)
+        raise ValueError(f"{caller()}: expected a square matrix, got shape {curvature.shape}.")
+    full_precision("the curvature", curvature)
     K = jnp.eye(len(curvature), dtype=curvature.dtype) + curvature / beta
     factor = jnp.linalg.cholesky(K)  # NaN if K is not positive definite
     size = jnp.max(jnp.abs(curvature))
@@ -263,17 +261,19 @@ def _precision_and_cholesky(owner, curvature, beta):
     rest = jnp.diagonal(factor) ** 2 / diagonal
     lost_digits = jnp.min(rest) < 300 * jnp.finfo(K.dtype).eps
     messages = [
-        f"{owner}: the curvature holds NaN or infinity; look at the decoder's output and "
+        f"{caller()}: the curvature holds NaN or infinity; look at the decoder's output and "
         "derivatives there.",
-        f"{owner}: the curvature has to be a symmetric matrix.",
-        f"{owner}: I + C / beta is not positive definite, so that there is no best covariance. "
+        f"{caller()}: the curvature has to be a symmetric matrix.",
+        f"{caller()}: I + C / beta is not positive definite, so that there is no best covariance. "
         "Take a larger beta, or hessian='gauss-newton'. With that, latents are redundant to the "
         "last digit: take a larger beta, or float64.",
-        f"{owner}: latents are redundant, so that I + C / beta is too ill-conditioned for its "
+        f"{caller()}: latents are redundant, so that I + C / beta is too ill-conditioned for its "
         "precision. Take a larger beta, or float64.",
     ]
     lost = ~(jnp.max(diagonal) < jnp.inf) | ~(size < jnp.inf)
     failed = jnp.isnan(factor).any()
     index = jnp.where(lost, 0, jnp.where(skewed, 1, jnp.where(failed, 2, 3)))
     wrong = lost | skewed | failed | lost_digits
-    return K, eqx.branched_error_if(factor, wrong, index, messages)
+    if isinstance(wrong, jax.core.Tracer):
+        return K, eqx.branched_error_if(factor, wrong, index, messages)
+    return K, refuse_if(factor, wrong, messages[int(index)])

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from symlib._checks import entries, finite, full_precision
+from symlib._checks import caller, entries, finite, full_precision
 
 
 class Observation(NamedTuple):
@@ -29,28 +29,28 @@ class Observation(NamedTuple):
     curvature: Callable[[Array, Array], Array]
 
 
-def _check_shapes(owner, x, output):
+def _check_shapes(x, output):
     if jnp.shape(x) != jnp.shape(output):  # or (D,) and (D, 1) would make D^2 errors
         raise ValueError(
-            f"{owner}: x and the output have to have one shape, got {jnp.shape(x)} and "
+            f"{caller()}: x and the output have to have one shape, got {jnp.shape(x)} and "
             f"{jnp.shape(output)}."
         )
 
 
 def _squared_error(x, output):
-    _check_shapes("GAUSSIAN", x, output)
-    full_precision("GAUSSIAN", "x or the output", jnp.empty((), jnp.result_type(x, output, float)))
-    return 0.5 * jnp.sum((finite("GAUSSIAN", "x", x) - output) ** 2)
+    _check_shapes(x, output)
+    full_precision("x or the output", jnp.empty((), jnp.result_type(x, output, float)))
+    return 0.5 * jnp.sum((finite("x", x) - output) ** 2)
 
 
 def _probabilities(x):
     # Outside of [0, 1] the loss has no lower bound: the logit runs away.
     wanted = "in [0, 1], and pixels up to 255 to be divided by 255"
-    return entries("BERNOULLI", "x", x, lambda x: (x >= 0) & (x <= 1), wanted)
+    return entries("x", x, lambda x: (x >= 0) & (x <= 1), wanted)
 
 
 def _bernoulli(x, output):
-    _check_shapes("BERNOULLI", x, output)
+    _check_shapes(x, output)
     x = _probabilities(x)
     # Not log(1 + e^o) - x o, whose digits cancel for a large logit that is right.
     return jnp.sum(x * jax.nn.softplus(-output) + (1 - x) * jax.nn.softplus(output))

@@ -56,7 +56,7 @@ def mean_field_ascent(
         Nakajima et al. (2013), section 2.2, for all ratings observed.
     """
     return _checked_ascent(
-        "mean_field_ascent", key, ratings, num_traits, noise_variance, observed, num_steps
+        key, ratings, num_traits, noise_variance, observed, num_steps, mode=False
     )
 
 
@@ -89,16 +89,13 @@ def map_ascent(
         ValueError: As for `mean_field_ascent`.
         RuntimeError: As for `mean_field_ascent`.
     """
-    return _checked_ascent(
-        "map_ascent", key, ratings, num_traits, noise_variance, observed, num_steps
-    )
+    return _checked_ascent(key, ratings, num_traits, noise_variance, observed, num_steps, mode=True)
 
 
-def _checked_ascent(owner, key, ratings, num_traits, noise_variance, observed, num_steps):
-    ratings, noise_variance, observed = check_ratings(owner, ratings, noise_variance, observed)
-    k = positive_integer(owner, "num_traits", num_traits)
-    num_steps = positive_integer(owner, "num_steps", num_steps)
-    mode = owner == "map_ascent"
+def _checked_ascent(key, ratings, num_traits, noise_variance, observed, num_steps, mode):
+    ratings, noise_variance, observed = check_ratings(ratings, noise_variance, observed)
+    k = positive_integer("num_traits", num_traits)
+    num_steps = positive_integer("num_steps", num_steps)
     return _ascend(key, ratings, noise_variance, observed, k, num_steps, mode)
 
 

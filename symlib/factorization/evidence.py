@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float, PRNGKeyArray, Real
 
-from symlib._checks import positive_integer
+from symlib._checks import caller, positive_integer
 from symlib.factorization.gibbs import row_law
 from symlib.factorization.matrix import Factors, check_factors, check_ratings
 
@@ -74,9 +74,9 @@ def log_evidence(
     References:
         Neal (2001), Annealed importance sampling.
     """
-    k = positive_integer("log_evidence", "num_traits", num_traits)
-    *data, constant = _checked("log_evidence", ratings, noise_variance, observed)
-    numbers = _numbers("log_evidence", num_temperatures, num_chains)
+    k = positive_integer("num_traits", num_traits)
+    *data, constant = _checked(ratings, noise_variance, observed)
+    numbers = _numbers(num_temperatures, num_chains)
     value, error = _anneal(key, None, *data, k, *numbers)
     return constant + value, error
 
@@ -121,27 +121,27 @@ def log_evidence_upper(
         Grosse, Ghahramani and Adams (2015), Sandwiching the marginal likelihood using
         bidirectional Monte Carlo.
     """
-    *data, constant = _checked("log_evidence_upper", ratings, noise_variance, observed)
-    V = check_factors("log_evidence_upper", factors, data[0].shape)[1].astype(data[0].dtype)
-    numbers = _numbers("log_evidence_upper", num_temperatures, num_chains)
+    *data, constant = _checked(ratings, noise_variance, observed)
+    V = check_factors(factors, data[0].shape)[1].astype(data[0].dtype)
+    numbers = _numbers(num_temperatures, num_chains)
     value, error = _anneal(key, V, *data, V.shape[1], *numbers)
     return constant - value, error
 
 
-def _checked(owner, ratings, noise_variance, observed):
+def _checked(ratings, noise_variance, observed):
     """Return ratings, precision, mask or None, and what the weights leave out of log p(R)."""
     complete = observed is None
-    ratings, noise_variance, observed = check_ratings(owner, ratings, noise_variance, observed)
+    ratings, noise_variance, observed = check_ratings(ratings, noise_variance, observed)
     count = jnp.sum(observed, dtype=ratings.dtype)
     squares = jnp.sum(ratings**2) / noise_variance
     constant = -0.5 * (squares + count * jnp.log(2 * jnp.pi * noise_variance))
     return ratings, 1 / noise_variance, None if complete else observed, constant
 
 
-def _numbers(owner, num_temperatures, num_chains):
-    num_temperatures = positive_integer(owner, "num_temperatures", num_temperatures)
-    if positive_integer(owner, "num_chains", num_chains) < 2:
-        raise ValueError(f"{owner}: a standard error needs num_chains of at least 2, got 1.")
+def _numbers(num_temperatures, num_chains):
+    num_temperatures = positive_integer("num_temperatures", num_temperatures)
+    if positive_integer("num_chains", num_chains) < 2:
+        raise ValueError(f"{caller()}: a standard error needs num_chains of at least 2, got 1.")
     return num_temperatures, num_chains
 
 

@@ -14,13 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, PRNGKeyArray, Real
 
-from symlib._checks import (
-    array_shape,
-    entries,
-    finite,
-    full_precision,
-    positive_integer,
-)
+from symlib._checks import array_shape, caller, entries, finite, full_precision, positive_integer
 from symlib.factorization.matrix import (
     check_noise,
     check_ratings,
@@ -103,10 +97,8 @@ def fit_matrix(
     References:
         Moore (2016), section 4 and Appendix A, with the errors of the divergence mended.
     """
-    ratings, noise_variance, observed = check_ratings(
-        "fit_matrix", ratings, noise_variance, observed
-    )
-    start = _Start("fit_matrix", *ratings.shape, num_traits, covariance, ratings.dtype)
+    ratings, noise_variance, observed = check_ratings(ratings, noise_variance, observed)
+    start = _Start(*ratings.shape, num_traits, covariance, ratings.dtype)
     objective = _Ratings(symmetrize, ratings, noise_variance, observed)
     base, bound, error, trace = _fit(key, objective, start, steps, learning_rate, num_samples)
     return VariationalFit(base, bound, error, predict(base.mean), trace)
@@ -160,16 +152,15 @@ def fit_matrix_entries(
             positive and finite.
         RuntimeError: Of traced arguments, a number is such, or the ascent diverged.
     """
-    owner = "fit_matrix_entries"
-    values = full_precision(owner, "values", values)
+    values = full_precision("values", values)
     if values.ndim != 1 or values.size == 0:
-        raise ValueError(f"{owner}: values has to have shape (N,), got {values.shape}.")
-    start = _Start(owner, num_rows, num_columns, num_traits, covariance, values.dtype)
-    rows = _indices(owner, "rows", rows, values.shape, num_rows)
-    columns = _indices(owner, "columns", columns, values.shape, num_columns)
-    values = finite(owner, "values", values)
-    noise_variance = check_noise(owner, noise_variance, values.dtype)
-    batch_size = positive_integer(owner, "batch_size", batch_size)
+        raise ValueError(f"{caller()}: values has to have shape (N,), got {values.shape}.")
+    start = _Start(num_rows, num_columns, num_traits, covariance, values.dtype)
+    rows = _indices("rows", rows, values.shape, num_rows)
+    columns = _indices("columns", columns, values.shape, num_columns)
+    values = finite("values", values)
+    noise_variance = check_noise(noise_variance, values.dtype)
+    batch_size = positive_integer("batch_size", batch_size)
     objective = _Entries(symmetrize, rows, columns, values, noise_variance, batch_size)
     base, bound, error, trace = _fit(key, objective, start, steps, learning_rate, num_samples)
     U, V = base.mean
@@ -184,13 +175,13 @@ class _Start(eqx.Module):
     covariance: str = eqx.field(static=True)
     dtype: jnp.dtype = eqx.field(static=True)
 
-    def __init__(self, owner, num_rows, num_columns, num_traits, covariance, dtype):
-        k = positive_integer(owner, "num_traits", num_traits)
-        n = positive_integer(owner, "num_rows", num_rows)
-        m = positive_integer(owner, "num_columns", num_columns)
+    def __init__(self, num_rows, num_columns, num_traits, covariance, dtype):
+        k = positive_integer("num_traits", num_traits)
+        n = positive_integer("num_rows", num_rows)
+        m = positive_integer("num_columns", num_columns)
         if covariance not in ("isotropic", "diagonal"):
             raise ValueError(
-                f'{owner}: covariance has to be "isotropic" or "diagonal", got {covariance!r}.'
+                f'{caller()}: covariance has to be "isotropic" or "diagonal", got {covariance!r}.'
             )
         self.shapes, self.covariance, self.dtype = ((n, k), (m, k)), covariance, dtype
 
@@ -292,9 +283,9 @@ def _divergence(M, variance, key):
 
 
 def _fit(key, objective, start, steps, learning_rate, num_samples):
-    num_samples = positive_integer("fit_matrix", "num_samples", num_samples)
+    num_samples = positive_integer("num_samples", num_samples)
     if num_samples < 2:
-        raise ValueError("fit_matrix: a standard error needs num_samples of at least 2, got 1.")
+        raise ValueError(f"{caller()}: a standard error needs num_samples of at least 2, got 1.")
     fit_key, divergence_key = jax.random.split(key)
     found = fit(fit_key, objective, start, steps=steps, learning_rate=learning_rate)
     bound, error = _final_bound(objective, found.posterior, divergence_key, num_samples)
@@ -312,9 +303,9 @@ def _final_bound(objective, posterior, key, num_samples):
     return value + jnp.mean(draws), jnp.std(draws, ddof=1) / math.sqrt(num_samples)
 
 
-def _indices(owner, name, indices, shape, count):
-    indices = array_shape(owner, name, indices, shape)
+def _indices(name, indices, shape, count):
+    indices = array_shape(name, indices, shape)
     if not jnp.issubdtype(indices.dtype, jnp.integer):
-        raise ValueError(f"{owner}: {name} has to hold integers, got {indices.dtype}.")
+        raise ValueError(f"{caller()}: {name} has to hold integers, got {indices.dtype}.")
     # Out of range, indexing would silently take the last entry.
-    return entries(owner, name, indices, lambda i: (i >= 0) & (i < count), f"from 0 to {count - 1}")
+    return entries(name, indices, lambda i: (i >= 0) & (i < count), f"from 0 to {count - 1}")

@@ -83,13 +83,9 @@ def matrix_gibbs(
         chain Monte Carlo, with fixed hyperparameters.
     """
     numbers = {"num_traits": num_traits, "num_sweeps": num_sweeps, "num_burn_in": num_burn_in}
-    num_traits, num_sweeps, num_burn_in = (
-        positive_integer("matrix_gibbs", *item) for item in numbers.items()
-    )
+    num_traits, num_sweeps, num_burn_in = (positive_integer(*item) for item in numbers.items())
     complete = observed is None
-    ratings, noise_variance, observed = check_ratings(
-        "matrix_gibbs", ratings, noise_variance, observed
-    )
+    ratings, noise_variance, observed = check_ratings(ratings, noise_variance, observed)
     batch = -(-num_sweeps // _BATCHES)
     observed = None if complete else observed
     return _run(key, ratings, 1 / noise_variance, observed, num_traits, num_burn_in, batch)

@@ -13,13 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float, PRNGKeyArray, Real
 
-from symlib._checks import (
-    array_shape,
-    entries,
-    finite,
-    full_precision,
-    positive_integer,
-)
+from symlib._checks import array_shape, caller, entries, finite, full_precision, positive_integer
 from symlib.factorization.scalar import root_of_positive
 from symlib.posteriors import DiagonalGaussian, Gaussian
 
@@ -67,11 +61,11 @@ def generate_ratings(
         RuntimeError: A traced `noise_variance` is not positive and finite.
     """
     sizes = {"num_rows": num_rows, "num_columns": num_columns, "num_traits": num_traits}
-    n, m, k = (positive_integer("generate_ratings", *item) for item in sizes.items())
+    n, m, k = (positive_integer(*item) for item in sizes.items())
     row_key, column_key, noise_key = jax.random.split(key, 3)
     U, V = jax.random.normal(row_key, (n, k)), jax.random.normal(column_key, (m, k))
     truth = predict((U, V))
-    noise_variance = check_noise("generate_ratings", noise_variance, truth.dtype)
+    noise_variance = check_noise(noise_variance, truth.dtype)
     noise = jnp.sqrt(noise_variance) * jax.random.normal(noise_key, (n, m))
     return MatrixRatings(U, V, truth, truth + noise)
 
@@ -85,7 +79,7 @@ def predict(factors: Factors) -> Float[Array, "n m"]:
     Raises:
         ValueError: `factors` is no such pair.
     """
-    U, V = check_factors("predict", factors)
+    U, V = check_factors(factors)
     return U @ V.T / math.sqrt(U.shape[1])
 
 
@@ -111,10 +105,8 @@ def matrix_log_joint(
             boolean, an observed rating is not finite, or `noise_variance` not positive and finite.
         RuntimeError: Of traced ratings or noise, a number is such.
     """
-    ratings, noise_variance, observed = check_ratings(
-        "matrix_log_joint", ratings, noise_variance, observed
-    )
-    U, V = check_factors("matrix_log_joint", factors, ratings.shape)
+    ratings, noise_variance, observed = check_ratings(ratings, noise_variance, observed)
+    U, V = check_factors(factors, ratings.shape)
     errors = jnp.where(observed, (ratings - predict((U, V))) ** 2, 0)
     prior = -0.5 * (jnp.sum(U**2) + jnp.sum(V**2) + (U.size + V.size) * _LOG_2PI)
     return _log_likelihood(jnp.sum(errors), noise_variance, observed) + prior
@@ -143,11 +135,9 @@ def expected_log_joint(
         ValueError: As for `matrix_log_joint`.
         RuntimeError: As for `matrix_log_joint`.
     """
-    ratings, noise_variance, observed = check_ratings(
-        "expected_log_joint", ratings, noise_variance, observed
-    )
-    check_factors("expected_log_joint", posterior.mean, ratings.shape)
-    posterior._require_gaussian("expected_log_joint")
+    ratings, noise_variance, observed = check_ratings(ratings, noise_variance, observed)
+    check_factors(posterior.mean, ratings.shape)
+    posterior._require_gaussian()
     return unchecked_expected_log_joint(posterior, ratings, noise_variance, observed)
 
 
@@ -177,8 +167,8 @@ def matrix_map(
     References:
         Nakajima et al. (2013), the MAP solution.
     """
-    ratings, noise_variance, observed = check_ratings("matrix_map", ratings, noise_variance)
-    k = positive_integer("matrix_map", "num_traits", num_traits)
+    ratings, noise_variance, observed = check_ratings(ratings, noise_variance)
+    k = positive_integer("num_traits", num_traits)
     n, m = ratings.shape
     left, gamma, right = _svd(ratings, k)
     shrunk = jnp.maximum(gamma - noise_variance * math.sqrt(k), 0)
@@ -215,9 +205,9 @@ def mean_field_threshold(
         Nakajima et al. (2013), theorem 1 with $c_a c_b = k^{-1/2}$.
     """
     sizes = {"num_rows": num_rows, "num_columns": num_columns, "num_traits": num_traits}
-    n, m, k = (positive_integer("mean_field_threshold", *item) for item in sizes.items())
+    n, m, k = (positive_integer(*item) for item in sizes.items())
     dtype = jnp.result_type(noise_variance, float)
-    return _threshold(n, m, k, check_noise("mean_field_threshold", noise_variance, dtype))
+    return _threshold(n, m, k, check_noise(noise_variance, dtype))
 
 
 def matrix_mean_field(
@@ -257,8 +247,8 @@ def matrix_mean_field(
     References:
         Nakajima et al. (2013), theorems 1 and 2; the bound is evaluated here.
     """
-    ratings, noise_variance, observed = check_ratings("matrix_mean_field", ratings, noise_variance)
-    k = positive_integer("matrix_mean_field", "num_traits", num_traits)
+    ratings, noise_variance, observed = check_ratings(ratings, noise_variance)
+    k = positive_integer("num_traits", num_traits)
     n, m = ratings.shape
     left, gamma, right = _svd(ratings, k)
     shrunk, s, delta = _mean_field_traits(gamma, n, m, k, noise_variance)
@@ -294,8 +284,8 @@ def mean_field_posterior(
             `num_traits` is below 1, or `noise_variance` not positive and finite.
         RuntimeError: Of traced ratings or noise, a number is such.
     """
-    ratings, noise_variance, _ = check_ratings("mean_field_posterior", ratings, noise_variance)
-    k = positive_integer("mean_field_posterior", "num_traits", num_traits)
+    ratings, noise_variance, _ = check_ratings(ratings, noise_variance)
+    k = positive_integer("num_traits", num_traits)
     n, m = ratings.shape
     left, gamma, right = _svd(ratings, k)
     shrunk, s, delta = _mean_field_traits(gamma, n, m, k, noise_variance)
@@ -328,14 +318,13 @@ def unchecked_expected_log_joint(posterior, ratings, noise_variance, observed):
     return _log_likelihood(errors, noise_variance, observed) + prior
 
 
-def check_noise(owner: str, noise_variance, dtype) -> Float[Array, ""]:
+def check_noise(noise_variance, dtype) -> Float[Array, ""]:
     """Return `noise_variance` as a scalar of `dtype`, checked to be positive and finite."""
-    noise_variance = array_shape(owner, "noise_variance", noise_variance, ())
+    noise_variance = array_shape("noise_variance", noise_variance, ())
     if jnp.issubdtype(noise_variance.dtype, jnp.complexfloating):
-        raise ValueError(f"{owner}: noise_variance has to be real, got {noise_variance.dtype}.")
-    full_precision(owner, "noise_variance", jnp.empty((), dtype))
+        raise ValueError(f"{caller()}: noise_variance has to be real, got {noise_variance.dtype}.")
+    full_precision("noise_variance", jnp.empty((), dtype))
     return entries(
-        owner,
         "noise_variance",
         noise_variance.astype(dtype),
         lambda variance: (variance > 0) & (variance < math.inf),
@@ -343,26 +332,26 @@ def check_noise(owner: str, noise_variance, dtype) -> Float[Array, ""]:
     )
 
 
-def check_ratings(owner: str, ratings, noise_variance, observed=None):
+def check_ratings(ratings, noise_variance, observed=None):
     """Return the ratings, zero where not observed, the noise variance, and the boolean mask."""
-    ratings = full_precision(owner, "ratings", ratings)
+    ratings = full_precision("ratings", ratings)
     if ratings.ndim != 2 or ratings.size == 0:
-        raise ValueError(f"{owner}: ratings has to have shape (n, m), got {ratings.shape}.")
+        raise ValueError(f"{caller()}: ratings has to have shape (n, m), got {ratings.shape}.")
     if observed is None:
         observed = jnp.ones(ratings.shape, bool)
-    observed = array_shape(owner, "observed", observed, ratings.shape)
+    observed = array_shape("observed", observed, ratings.shape)
     if observed.dtype != bool:
-        raise ValueError(f"{owner}: observed has to be boolean, got {observed.dtype}.")
+        raise ValueError(f"{caller()}: observed has to be boolean, got {observed.dtype}.")
     # Replaced, not weighted by 0: 0 * NaN is NaN.
-    ratings = finite(owner, "an observed rating", jnp.where(observed, ratings, 0))
-    return ratings, check_noise(owner, noise_variance, ratings.dtype), observed
+    ratings = finite("an observed rating", jnp.where(observed, ratings, 0))
+    return ratings, check_noise(noise_variance, ratings.dtype), observed
 
 
-def check_factors(owner: str, factors, shape=None) -> Factors:
+def check_factors(factors, shape=None) -> Factors:
     """Return the pair (U, V), checked to fit each other and ratings of `shape`."""
-    factors = full_precision(owner, "factors", factors)
+    factors = full_precision("factors", factors)
     if not isinstance(factors, tuple) or len(factors) != 2:
-        raise ValueError(f"{owner}: factors has to be the pair (U, V), got {type(factors)}.")
+        raise ValueError(f"{caller()}: factors has to be the pair (U, V), got {type(factors)}.")
     shapes = tuple(leaf.shape for leaf in factors)
     fits = all(len(each) == 2 for each in shapes) and shapes[0][1] == shapes[1][1] > 0
     if fits and shape is not None:
@@ -370,7 +359,7 @@ def check_factors(owner: str, factors, shape=None) -> Factors:
     if not fits:
         rows, columns = shape or ("n", "m")
         raise ValueError(
-            f"{owner}: U and V have to have shapes ({rows}, k) and ({columns}, k), got "
+            f"{caller()}: U and V have to have shapes ({rows}, k) and ({columns}, k), got "
             f"{shapes[0]} and {shapes[1]}."
         )
     return factors

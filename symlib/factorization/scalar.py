@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Real
 
-from symlib._checks import entries, finite, full_precision
+from symlib._checks import caller, entries, finite, full_precision
 from symlib.posteriors import DiagonalGaussian, kl_sign_flip
 
 # Trapezoid nodes on the half line for `scalar_exact`, and the range over which the
@@ -63,7 +63,7 @@ def scalar_log_joint(
     if jnp.shape(z) != (2,):
         raise ValueError(f"z must be the pair (u, v) of shape (2,), got shape {jnp.shape(z)}")
     r, noise_variance = _checked(r, noise_variance)
-    full_precision("scalar_log_joint", "z", jnp.empty((), jnp.result_type(z, float)))
+    full_precision("z", jnp.empty((), jnp.result_type(z, float)))
     u, v = z[0], z[1]
     log_variance = jnp.log(noise_variance) + math.log(2 * math.pi)
     log_likelihood = -0.5 * ((r - u * v) ** 2 / noise_variance + log_variance)
@@ -181,7 +181,6 @@ def scalar_symmetrized(
     """
     r, noise_variance = _checked(r, noise_variance)
     r, noise_variance = _in_range(
-        "scalar_symmetrized",
         r,
         noise_variance,
         _LARGEST_R_SYMMETRIZED,
@@ -214,9 +213,7 @@ def scalar_exact(r: Real[ArrayLike, ""], noise_variance: Real[ArrayLike, ""] = 1
         RuntimeError: A traced argument is such.
     """
     r, noise_variance = _checked(r, noise_variance)
-    r, noise_variance = _in_range(
-        "scalar_exact", r, noise_variance, _LARGEST_R, (_SMALLEST_NOISE, _LARGEST_NOISE)
-    )
+    r, noise_variance = _in_range(r, noise_variance, _LARGEST_R, (_SMALLEST_NOISE, _LARGEST_NOISE))
     # Beyond u^2 = 2(|r| + 40) the integrand is below e^-40 of its peak, which is at least e^-|r|.
     largest = jnp.arcsinh(jnp.sqrt(2 * (jnp.abs(r) + 40) / noise_variance))
     x = largest * jnp.linspace(0, 1, _NODES, dtype=r.dtype)
@@ -232,17 +229,15 @@ def scalar_exact(r: Real[ArrayLike, ""], noise_variance: Real[ArrayLike, ""] = 1
 
 
 def _checked(r, noise_variance):
-    owner = "the scalar model"
     dtype = jnp.result_type(r, noise_variance, float)
-    full_precision(owner, "r or noise_variance", jnp.empty((), dtype))
+    full_precision("r or noise_variance", jnp.empty((), dtype))
     r, noise_variance = jnp.asarray(r, dtype), jnp.asarray(noise_variance, dtype)
     if r.shape or noise_variance.shape:
         raise ValueError(
-            "r and noise_variance must be scalars, got shapes "
-            f"{r.shape} and {noise_variance.shape}; use jax.vmap for more"
+            f"{caller()}: r and noise_variance have to be scalars, got shapes "
+            f"{r.shape} and {noise_variance.shape}; use jax.vmap for more."
         )
-    return finite(owner, "r", r), entries(
-        owner,
+    return finite("r", r), entries(
         "noise_variance",
         noise_variance,
         lambda variance: (variance > 0) & (variance < math.inf),
@@ -250,12 +245,11 @@ def _checked(r, noise_variance):
     )
 
 
-def _in_range(owner, r, noise_variance, largest, noises):
-    r = entries(owner, "|r|", r, lambda r: abs(r) <= largest, f"at most {largest:g}")
+def _in_range(r, noise_variance, largest, noises):
+    r = entries("|r|", r, lambda r: abs(r) <= largest, f"at most {largest:g}")
     # The ends are numbers of the type of the noise: .001 in float32 is not .001.
     least, most = (np.asarray(end, noise_variance.dtype) for end in noises)
     return r, entries(
-        owner,
         "noise_variance",
         noise_variance,
         lambda variance: (variance >= least) & (variance <= most),

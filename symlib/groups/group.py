@@ -19,10 +19,12 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from symlib._checks import (
     array_shape,
+    caller,
     floating_leaves,
     has_axis,
     positive_integer,
     real_element,
+    refuse_if,
     split_parts,
 )
 
@@ -51,7 +53,7 @@ class Group(eqx.Module):
     def __check_init__(self):
         for name, size in vars(self).items():
             if name in ("dim", "n", "k"):  # the sizes; a group of your own may have other fields
-                positive_integer(type(self).__name__, name, size)
+                positive_integer(name, size)
 
     @abstractmethod
     def act(self, g: PyTree, z: PyTree) -> PyTree:
@@ -102,7 +104,7 @@ class Group(eqx.Module):
     # Raises, and returns what it was given with arrays as leaves. `act` calls it, and so does a
     # closed form, which moves no point.
     def _check_point(self, z: PyTree) -> PyTree:
-        return floating_leaves(self, "z", z)
+        return floating_leaves("z", z)
 
 
 def listed(group: Group) -> PyTree:
@@ -120,13 +122,13 @@ def listed(group: Group) -> PyTree:
     return elements
 
 
-def identity_first(owner: str, group: Group) -> PyTree:
+def identity_first(group: Group) -> PyTree:
     """Return all elements of the group, of which the first has to be the identity."""
     elements = listed(group)
     equal = jax.tree.map(lambda leaf, e: jnp.all(leaf[0] == e), elements, group.identity())
     wrong = ~jnp.stack(jax.tree.leaves(equal)).all()
-    message = f"{owner}: the first of the elements of {group} has to be its identity."
-    return jax.tree.map(lambda leaf: eqx.error_if(leaf, wrong, message), elements)
+    message = f"{caller()}: the first of the elements of {group} has to be its identity."
+    return jax.tree.map(lambda leaf: refuse_if(leaf, wrong, message), elements)
 
 
 def _check_listable(group: Group) -> None:
@@ -191,11 +193,11 @@ class SignFlip(Group):
         return self._check_element(g) * self._check_element(h)
 
     def _check_element(self, g):
-        g = real_element(self, "a sign", g, ())
-        return eqx.error_if(g, jnp.abs(g) != 1, f"{self}: a sign has to be +1 or -1.")
+        g = real_element("a sign", g, ())
+        return refuse_if(g, jnp.abs(g) != 1, f"{self}: a sign has to be +1 or -1.")
 
     def _check_point(self, z):
-        z = floating_leaves(self, "z", z)
+        z = floating_leaves("z", z)
         size = sum(leaf.size for leaf in jax.tree.leaves(z))
         if size != self.dim:
             raise ValueError(f"{self}: z has to have {self.dim} entries in total, got {size}.")
@@ -240,14 +242,14 @@ class Permutation(Group):
         return self._check_element(g)[self._check_element(h)]
 
     def _check_element(self, g):
-        g = array_shape(self, "a permutation", g, (self.n,))
+        g = array_shape("a permutation", g, (self.n,))
         if not jnp.issubdtype(g.dtype, jnp.integer):
             raise ValueError(f"{self}: a permutation has to hold integers, got {g.dtype}.")
         wrong = jnp.any(jnp.sort(g) != jnp.arange(self.n))
-        return eqx.error_if(g, wrong, f"{self}: g is not a permutation of 0, ..., {self.n - 1}.")
+        return refuse_if(g, wrong, f"{self}: g is not a permutation of 0, ..., {self.n - 1}.")
 
     def _check_point(self, z):
-        return has_axis(self, floating_leaves(self, "z", z), 0, self.n)
+        return has_axis(floating_leaves("z", z), 0, self.n)
 
 
 class Orthogonal(_InfiniteGroup):
@@ -287,16 +289,16 @@ class Orthogonal(_InfiniteGroup):
         return _product(self._check_element(g), self._check_element(h))
 
     def _check_element(self, g):
-        g = floating_leaves(self, "T", array_shape(self, "T", g, (self.k, self.k)))
+        g = floating_leaves("T", array_shape("T", g, (self.k, self.k)))
         # Rounding in a product of matrices grows slowly; sqrt(eps) leaves it room and still
         # notices any real error. In half precision rounding the entries alone costs up to eps.
         exact = g.astype(jnp.promote_types(g.dtype, jnp.float32))
         tolerance = max(math.sqrt(jnp.finfo(exact.dtype).eps), 4 * float(jnp.finfo(g.dtype).eps))
         error = jnp.max(jnp.abs(_product(exact.T, exact) - jnp.eye(self.k, dtype=exact.dtype)))
-        return eqx.error_if(g, ~(error <= tolerance), f"{self}: T is not orthogonal.")
+        return refuse_if(g, ~(error <= tolerance), f"{self}: T is not orthogonal.")
 
     def _check_point(self, z):
-        return has_axis(self, floating_leaves(self, "z", z), -1, self.k)
+        return has_axis(floating_leaves("z", z), -1, self.k)
 
 
 def _product(left, right):
@@ -319,7 +321,7 @@ class Scaling(_InfiniteGroup):
 
     def act(self, g, z):
         g = self._check_element(g)
-        (u, v), join = split_parts(self, self._check_point(z), 2)
+        (u, v), join = split_parts(self._check_point(z), 2)
         # In half precision the scale itself might be 0 or infinite.
         u = jax.tree.map(lambda leaf: (leaf * g).astype(leaf.dtype), u)
         v = jax.tree.map(lambda leaf: (leaf / g).astype(leaf.dtype), v)
@@ -333,13 +335,13 @@ class Scaling(_InfiniteGroup):
         return self._check_element(self._check_element(g) * self._check_element(h))
 
     def _check_element(self, g):
-        g = real_element(self, "a scale", g, ())
+        g = real_element("a scale", g, ())
         wrong = ~((g > 0) & jnp.isfinite(g))
-        return eqx.error_if(g, wrong, f"{self}: a scale has to be positive and finite.")
+        return refuse_if(g, wrong, f"{self}: a scale has to be positive and finite.")
 
     def _check_point(self, z):
-        z = floating_leaves(self, "z", z)
-        split_parts(self, z, 2)
+        z = floating_leaves("z", z)
+        split_parts(z, 2)
         return z
 
 
@@ -369,11 +371,11 @@ class Translation(_InfiniteGroup):
         return self._check_element(self._check_element(g) + self._check_element(h))
 
     def _check_element(self, g):
-        g = real_element(self, "a shift", g, (self.dim,))
-        return eqx.error_if(g, ~jnp.isfinite(g).all(), f"{self}: a shift has to be finite.")
+        g = real_element("a shift", g, (self.dim,))
+        return refuse_if(g, ~jnp.isfinite(g).all(), f"{self}: a shift has to be finite.")
 
     def _check_point(self, z):
-        return array_shape(self, "z", floating_leaves(self, "z", z), (self.dim,))
+        return array_shape("z", floating_leaves("z", z), (self.dim,))
 
 
 class Product(Group):
@@ -391,7 +393,7 @@ class Product(Group):
 
     def __init__(self, *groups: Group):
         if not groups or not all(isinstance(group, Group) for group in groups):
-            raise ValueError(f"Product: expected one group or more, got {groups}.")
+            raise ValueError(f"{caller()}: expected one group or more, got {groups}.")
         self.groups = groups
 
     @property
@@ -416,7 +418,7 @@ class Product(Group):
         )
 
     def act(self, g, z):
-        parts, join = split_parts(self, floating_leaves(self, "z", z), len(self.groups))
+        parts, join = split_parts(floating_leaves("z", z), len(self.groups))
         elements = self._split(g)
         return join(
             [G.act(h, part) for G, h, part in zip(self.groups, elements, parts, strict=True)]
@@ -430,8 +432,8 @@ class Product(Group):
         return tuple(group.compose(a, b) for group, a, b in triples)
 
     def _split(self, g):
-        return split_parts(self, g, len(self.groups))[0]
+        return split_parts(g, len(self.groups))[0]
 
     def _check_point(self, z):
-        parts, join = split_parts(self, floating_leaves(self, "z", z), len(self.groups))
+        parts, join = split_parts(floating_leaves("z", z), len(self.groups))
         return join([group._check_point(p) for group, p in zip(self.groups, parts, strict=True)])

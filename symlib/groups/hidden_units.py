@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from symlib._checks import floating_leaves
+from symlib._checks import caller, floating_leaves
 from symlib.groups.group import Permutation, Product
 
 
@@ -48,7 +48,7 @@ class HiddenPermutation(Product):
         return f"HiddenPermutation{self.widths}".replace(",)", ")")
 
     def _check_point(self, z):
-        z = floating_leaves(self, "z", z)
+        z = floating_leaves("z", z)
         found = hidden_widths(z)
         if found != self.widths:
             raise ValueError(
@@ -80,12 +80,12 @@ def hidden_widths(z: PyTree) -> tuple[int, ...]:
         ValueError: `z` is no network as the module describes it: a layer lacks its matrix, a
             vector has another length, or two layers do not fit together.
     """
-    layers, _ = split_layers(floating_leaves("hidden_widths", "z", z))
+    layers, _ = split_layers(floating_leaves("z", z))
     shapes = [_layer_shape(layer) for layer in layers]
     for (before, _), (_, after) in zip(shapes[:-1], shapes[1:], strict=True):
         if before != after:
             raise ValueError(
-                f"hidden_widths: a layer gives {before} numbers and the next one takes {after}."
+                f"{caller()}: a layer gives {before} numbers and the next one takes {after}."
             )
     return tuple(out for out, _ in shapes[:-1])
 
@@ -107,7 +107,7 @@ def unit_rows(z: PyTree, layer: int = 0, *, incoming: bool = True) -> Float[Arra
     """
     widths = hidden_widths(z)
     if not 0 <= layer < len(widths):
-        raise ValueError(f"unit_rows: layer has to be in 0, ..., {len(widths) - 1}, got {layer}.")
+        raise ValueError(f"{caller()}: layer has to be in 0, ..., {len(widths) - 1}, got {layer}.")
     layers, _ = split_layers(z)
     own = [leaf for leaf in jax.tree.leaves(layers[layer]) if incoming or leaf.ndim == 1]
     (weights,) = (leaf for leaf in jax.tree.leaves(layers[layer + 1]) if leaf.ndim == 2)
@@ -157,7 +157,7 @@ def unit_log_densities(
     rows = unit_rows(z, layer, incoming=incoming)
     if rows.shape != means.shape:
         raise ValueError(
-            f"unit_log_densities: z has to have units (number, parameters) {means.shape} as the "
+            f"{caller()}: z has to have units (number, parameters) {means.shape} as the "
             f"base has, got {rows.shape}."
         )
 

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float, PRNGKeyArray, PyTree
 
-from symlib._checks import floating_leaves, positive_integer
+from symlib._checks import caller, floating_leaves, positive_integer, refuse_if
 from symlib.groups.group import Group, identity_first
 
 
@@ -45,7 +45,7 @@ def invariance_error(
             missing.
     """
     if elements is None:
-        positive_integer("invariance_error", "num_elements", num_elements)
+        positive_integer("num_elements", num_elements)
         try:
             elements = jax.vmap(group.sample)(jax.random.split(key, num_elements))
         except ValueError as error:
@@ -58,7 +58,6 @@ def invariance_error(
 
 
 def require_invariance(
-    owner: str,
     f: Callable[[PyTree], Float[Array, "..."]],
     group: Group,
     points: PyTree,
@@ -77,7 +76,6 @@ def require_invariance(
     that computes in half precision inside can be refused wrongly.
 
     Args:
-        owner: Name of the function that asks, for the message.
         f: Function of one point; a real number or an array of them, compared one by one.
         group: A compact group.
         points: Points, stacked on a leading axis of each leaf.
@@ -92,7 +90,7 @@ def require_invariance(
     count = len(jax.tree.leaves(points)[0])
     if 1 < group.order <= 64:
         rows = jax.random.randint(key, (count,), 1, group.order)
-        elements = jax.tree.map(lambda leaf: leaf[rows], identity_first(owner, group))
+        elements = jax.tree.map(lambda leaf: leaf[rows], identity_first(group))
     else:
         elements = jax.vmap(group.sample)(jax.random.split(key, count))
 
@@ -114,10 +112,12 @@ def require_invariance(
     rounding = jnp.where(jnp.isfinite(nudged), 8 * jnp.abs(nudged - still), 0)
     # NaN and infinity of the model itself are the caller's to report.
     wrong = jnp.isfinite(still) & ~(jnp.abs(moved - still) <= math.sqrt(eps) * scale + rounding)
-    message = f"{owner}: the model changes under {group}, so that this is no bound of its evidence"
+    message = (
+        f"{caller()}: the model changes under {group}, so that this is no bound of its evidence"
+    )
     remedy = "Name a group that it has, or pass check_invariance=False to see the number."
     if isinstance(wrong, jax.core.Tracer):
-        return eqx.error_if(value, wrong.any(), f"{message}. {remedy}")
+        return refuse_if(value, wrong.any(), f"{message}. {remedy}")
     if wrong.any():
         worst = jnp.argmax(jnp.where(wrong, jnp.nan_to_num(jnp.abs(moved - still)), -1))
         raise ValueError(
@@ -159,13 +159,13 @@ class Reflection(eqx.Module):
         projection = projection.astype(dtype)
         if projection.ndim != 2 or projection.shape[0] != projection.shape[1]:
             raise ValueError(
-                f"Reflection: the projection has to be a square matrix, got {projection.shape}."
+                f"{caller()}: the projection has to be a square matrix, got {projection.shape}."
             )
         size = projection.shape[0]
         center = jnp.asarray(center, dtype)
         if center.shape not in ((), (size,)):
             raise ValueError(
-                f"Reflection: the center has to have shape ({size},) or be a number, "
+                f"{caller()}: the center has to have shape ({size},) or be a number, "
                 f"got {center.shape}."
             )
         center = jnp.broadcast_to(center, (size,))
@@ -174,17 +174,17 @@ class Reflection(eqx.Module):
         square = jnp.matmul(projection, projection, precision="highest")
         excess = jnp.max(jnp.abs(square - projection))
         # Written so that NaN counts as wrong.
-        projection = eqx.error_if(
+        projection = refuse_if(
             projection,
             ~((asymmetry <= tolerance) & (excess <= tolerance)),
-            "Reflection: the projection has to be symmetric and idempotent, P = P^T = P P.",
+            f"{caller()}: the projection has to be symmetric and idempotent, P = P^T = P P.",
         )
         off_range = jnp.max(jnp.abs(jnp.matmul(projection, center, precision="highest") - center))
         self.projection = projection
-        self.center = eqx.error_if(
+        self.center = refuse_if(
             center,
             ~(off_range <= tolerance * jnp.maximum(1, jnp.max(jnp.abs(center)))),
-            "Reflection: the center has to lie in the range of P, P center = center.",
+            f"{caller()}: the center has to lie in the range of P, P center = center.",
         )
 
     @classmethod
@@ -205,7 +205,7 @@ class Reflection(eqx.Module):
         first, second = list(first), list(second)
         if len(first) != len(second):
             raise ValueError(
-                f"Reflection.swap: the blocks have to match, got {len(first)} and {len(second)} "
+                f"{caller()}: the blocks have to match, got {len(first)} and {len(second)} "
                 "positions."
             )
         _distinct_positions("Reflection.swap", size, first + second)
@@ -256,9 +256,9 @@ class Reflection(eqx.Module):
     def _offset(self, theta, keep_dtype=True):
         if jnp.shape(theta) != self.center.shape:
             raise ValueError(
-                f"Reflection: theta has to have shape {self.center.shape}, got {jnp.shape(theta)}."
+                f"{caller()}: theta has to have shape {self.center.shape}, got {jnp.shape(theta)}."
             )
-        floating_leaves("Reflection", "theta", theta)
+        floating_leaves("theta", theta)
         product = jnp.matmul(self.projection, theta, precision="highest")
         return (product - self.center).astype(theta.dtype if keep_dtype else product.dtype)
 
@@ -279,11 +279,9 @@ def is_symmetric(
         RuntimeError: `theta` holds NaN or infinity.
     """
     if not tolerance >= 0:
-        raise ValueError(f"is_symmetric: tolerance has to be at least 0, got {tolerance}.")
+        raise ValueError(f"{caller()}: tolerance has to be at least 0, got {tolerance}.")
     distance = reflection.distance(theta)
-    distance = eqx.error_if(
-        distance, jnp.isnan(distance), "is_symmetric: theta holds NaN or infinity."
-    )
+    distance = refuse_if(distance, jnp.isnan(distance), f"{caller()}: theta holds NaN or infinity.")
     return distance <= tolerance
 
 
@@ -315,7 +313,7 @@ def _largest_difference(left: PyTree, right: PyTree) -> Float[Array, ""]:
 
 
 def _distinct_positions(name: str, size: int, positions: list[int]) -> None:
-    positive_integer(name, "size", size)
+    positive_integer("size", size)
     if not positions or len(set(positions)) < len(positions):
         raise ValueError(f"{name}: positions have to be distinct and not empty, got {positions}.")
     if not all(0 <= position < size for position in positions):

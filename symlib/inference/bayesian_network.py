@@ -8,12 +8,11 @@ trains, and may be symmetrized: then `log_ratio` adds a term of `symlib.posterio
 import math
 from collections.abc import Callable
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Integer, PRNGKeyArray, PyTree
 
-from symlib._checks import full_precision, positive, positive_integer, scalar
+from symlib._checks import caller, full_precision, positive, positive_integer, refuse_if, scalar
 from symlib.groups import Group
 from symlib.groups.reflection import require_invariance
 from symlib.posteriors import Gaussian
@@ -33,18 +32,18 @@ def gaussian_log_likelihood(
         ValueError: The shapes differ, or $\sigma^2$ is not positive and finite.
         RuntimeError: The latter, under a transformation of JAX.
     """
-    noise_variance = positive("gaussian_log_likelihood", "noise_variance", noise_variance)
+    noise_variance = positive("noise_variance", noise_variance)
     if jnp.shape(prediction) != jnp.shape(target):
         raise ValueError(
-            f"gaussian_log_likelihood: prediction and target have to have the same shape, got "
+            f"{caller()}: prediction and target have to have the same shape, got "
             f"{jnp.shape(prediction)} and {jnp.shape(target)}."
         )
-    prediction = full_precision("gaussian_log_likelihood", "prediction", prediction)
+    prediction = full_precision("prediction", prediction)
     deviation = jnp.sqrt(jnp.asarray(noise_variance, prediction.dtype))
-    deviation = eqx.error_if(
+    deviation = refuse_if(
         deviation,
         ~((deviation > 0) & jnp.isfinite(deviation)),
-        f"gaussian_log_likelihood: noise_variance is beyond the range of {prediction.dtype}.",
+        f"{caller()}: noise_variance is beyond the range of {prediction.dtype}.",
     )
     squares = ((target - prediction) / deviation) ** 2
     return -0.5 * jnp.sum(squares + 2 * jnp.log(deviation) + math.log(2 * math.pi))
@@ -59,16 +58,16 @@ def categorical_log_likelihood(
         ValueError: `logits` is no vector in float32 or float64, or the label no integer.
         RuntimeError: The label is no class. JAX would take the nearest one without a word.
     """
-    logits = full_precision("categorical_log_likelihood", "logits", logits)
+    logits = full_precision("logits", logits)
     label = jnp.asarray(label)
     if logits.ndim != 1 or label.ndim or not jnp.issubdtype(label.dtype, jnp.integer):
         raise ValueError(
-            "categorical_log_likelihood: expected a vector of logits and one integer label, got "
+            f"{caller()}: expected a vector of logits and one integer label, got "
             f"shapes {logits.shape} and {label.shape} and a label of type {label.dtype}."
         )
     label = label.astype(int)  # the number of classes may be beyond a small integer
-    message = f"categorical_log_likelihood: the label has to be from 0 to {len(logits) - 1}."
-    label = eqx.error_if(label, (label < 0) | (label >= len(logits)), message)
+    message = f"{caller()}: the label has to be from 0 to {len(logits) - 1}."
+    label = refuse_if(label, (label < 0) | (label >= len(logits)), message)
     return jax.nn.log_softmax(logits)[label]
 
 
@@ -118,14 +117,14 @@ def minibatch_elbo(
     """
     if log_ratio is not None and group is None:
         raise ValueError(
-            "minibatch_elbo: log_ratio needs its group, as group=HiddenPermutation(5), since prior "
+            f"{caller()}: log_ratio needs its group, as group=HiddenPermutation(5), since prior "
             "and likelihood have to be invariant under it."
         )
     count = len(inputs)
-    batch_size = positive_integer("minibatch_elbo", "batch_size", batch_size)
+    batch_size = positive_integer("batch_size", batch_size)
     if len(targets) != count or batch_size > count:
         raise ValueError(
-            f"minibatch_elbo: got {count} inputs, {len(targets)} targets and batch_size "
+            f"{caller()}: got {count} inputs, {len(targets)} targets and batch_size "
             f"{batch_size}; the first two have to agree and the third to be at most as large."
         )
     batch_key, draw_key, ratio_key = jax.random.split(key, 3)
@@ -135,13 +134,13 @@ def minibatch_elbo(
     parameters = base.sample(draw_key)
 
     def likelihood(parameters, x, y):
-        return scalar("minibatch_elbo", "log_likelihood", log_likelihood(parameters, x, y))
+        return scalar("log_likelihood", log_likelihood(parameters, x, y))
 
     terms = jax.vmap(likelihood, (None, 0, 0))(parameters, inputs, targets)
-    divergence = scalar("minibatch_elbo", "kl of the base", base.kl(prior))
+    divergence = scalar("kl of the base", base.kl(prior))
     value = jnp.mean(terms) * count - divergence
     if log_ratio is not None:
-        value += scalar("minibatch_elbo", "log_ratio", log_ratio(ratio_key, base, parameters))
+        value += scalar("log_ratio", log_ratio(ratio_key, base, parameters))
         if check_invariance:
             few = slice(max(1, batch_size // 16))
 
@@ -152,6 +151,6 @@ def minibatch_elbo(
             # Beyond the keys above.
             check_key = jax.random.fold_in(key, 3)
             points = jax.tree.map(lambda leaf: leaf[None], parameters)
-            value = require_invariance("minibatch_elbo", model, group, points, check_key, value)
-    message = "minibatch_elbo: log_likelihood or log_ratio gave NaN or infinity."
-    return eqx.error_if(value, ~jnp.isfinite(value), message)
+            value = require_invariance(model, group, points, check_key, value)
+    message = f"{caller()}: log_likelihood or log_ratio gave NaN or infinity."
+    return refuse_if(value, ~jnp.isfinite(value), message)

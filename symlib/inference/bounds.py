@@ -18,7 +18,15 @@ import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 
-from symlib._checks import full_precision, mean_and_error, positive, positive_integer, scalar
+from symlib._checks import (
+    caller,
+    full_precision,
+    mean_and_error,
+    positive,
+    positive_integer,
+    refuse_if,
+    scalar,
+)
 from symlib.groups.reflection import require_invariance
 from symlib.posteriors import Gaussian, Symmetrized
 
@@ -71,35 +79,36 @@ def elbo(
     References:
         Moore (2016), eqs. 1, 2, 4 and 5.
     """
-    num_samples = positive_integer("elbo", "num_samples", num_samples)
+    num_samples = positive_integer("num_samples", num_samples)
     if num_samples < 2:
-        raise ValueError("elbo: a standard error needs num_samples of at least 2, got 1.")
+        raise ValueError(f"{caller()}: a standard error needs num_samples of at least 2, got 1.")
     if form not in _FORMS:
-        raise ValueError(f"elbo: form has to be one of {_FORMS}, got {form!r}.")
+        raise ValueError(f"{caller()}: form has to be one of {_FORMS}, got {form!r}.")
     symmetrized = isinstance(posterior, Symmetrized)
     if form == "entropy" and symmetrized:
         raise ValueError(
-            "elbo: form 'entropy' needs a closed-form entropy, which a symmetrized posterior "
+            f"{caller()}: form 'entropy' needs a closed-form entropy, which a symmetrized "
+            "posterior "
             "lacks; use 'density' or 'divergence', or pass posterior.base."
         )
     if form == "divergence" and not symmetrized:
         raise ValueError(
-            "elbo: form 'divergence' is for a Symmetrized posterior, got "
+            f"{caller()}: form 'divergence' is for a Symmetrized posterior, got "
             f"{type(posterior).__name__}; use 'density' or 'entropy'."
         )
     base = posterior.base if symmetrized else posterior
 
     def log_density(z):
-        return scalar("elbo", "log_joint", log_joint(z))
+        return scalar("log_joint", log_joint(z))
 
     def term(z):
         log_p = log_density(z)
         if form == "density":
-            return log_p - scalar("elbo", "log_prob of the posterior", posterior.log_prob(z))
-        entropy = scalar("elbo", "entropy of the posterior", base.entropy())
+            return log_p - scalar("log_prob of the posterior", posterior.log_prob(z))
+        entropy = scalar("entropy of the posterior", base.entropy())
         if form == "entropy":
             return log_p + entropy
-        log_q = scalar("elbo", "log_prob of the base", base.log_prob(z))
+        log_q = scalar("log_prob of the base", base.log_prob(z))
         return log_p + entropy + (log_q - posterior.log_prob(z))
 
     draws = jax.vmap(base.sample)(jax.random.split(key, num_samples))
@@ -108,8 +117,8 @@ def elbo(
         few = jax.tree.map(lambda leaf: leaf[: max(1, min(4, num_samples // 16))], draws)
         # The number is beyond those of the keys of the draws.
         check_key = jax.random.fold_in(key, num_samples)
-        terms = require_invariance("elbo", log_density, posterior.group, few, check_key, terms)
-    return mean_and_error("elbo", terms, "log_joint gave NaN or infinity.")
+        terms = require_invariance(log_density, posterior.group, few, check_key, terms)
+    return mean_and_error(terms, "log_joint gave NaN or infinity.")
 
 
 class FitResult(NamedTuple):
@@ -160,10 +169,10 @@ def fit(
         RuntimeError: All restarts failed. The message names one of them, the step, and what became
             NaN or infinite or the error that the objective raised.
     """
-    steps = positive_integer("fit", "steps", steps)
-    restarts = positive_integer("fit", "restarts", restarts)
+    steps = positive_integer("steps", steps)
+    restarts = positive_integer("restarts", restarts)
     if optimizer is None:
-        learning_rate = positive("fit", "learning_rate", learning_rate)
+        learning_rate = positive("learning_rate", learning_rate)
     keys = jax.random.split(key, restarts)
     problem = objective, initialize, steps, learning_rate, optimizer
     try:
@@ -173,8 +182,10 @@ def fit(
         posteriors, trace, codes, errors = _one_by_one(keys, *problem)
     failed = jnp.any(codes > 0, axis=1)
     if isinstance(failed, jax.core.Tracer):
-        message = "fit: in all restarts the objective or a parameter became NaN or infinite."
-        trace = eqx.error_if(trace, failed.all(), message)
+        message = (
+            f"{caller()}: in all restarts the objective or a parameter became NaN or infinite."
+        )
+        trace = refuse_if(trace, failed.all(), message)
     else:
         _report(np.asarray(codes), errors)
     values = jnp.mean(trace[:, -max(1, steps // 10) :], axis=1)
@@ -199,10 +210,14 @@ def _report(codes, errors):
     reason = errors.get(restart) or f"{_LOST[codes[restart, step]]} became NaN or infinite."
     if failed.size < len(codes):
         left_out = ", ".join(map(str, failed))
-        message = f"fit: left out of {len(codes)} restarts: {left_out}. Restart {restart} failed"
+        message = (
+            f"{caller()}: left out of {len(codes)} restarts: {left_out}. Restart {restart} failed"
+        )
         warnings.warn(f"{message} at step {step}: {reason}", RuntimeWarning, stacklevel=3)
         return
-    owner = "fit" if len(codes) == 1 else f"fit: all {len(codes)} restarts failed, restart 0"
+    owner = caller()
+    if len(codes) > 1:
+        owner = f"{owner}: all {len(codes)} restarts failed, restart 0"
     raise RuntimeError(f"{owner}: at step {step}, {reason}")
 
 
@@ -234,8 +249,8 @@ def _begin(key, initialize, steps, learning_rate, optimizer):
     start_key, noise_key = jax.random.split(key)
     parameters, rest = eqx.partition(initialize(start_key), eqx.is_inexact_array)
     if not jax.tree.leaves(parameters):
-        raise ValueError("fit: initialize has to return floating-point arrays to train.")
-    full_precision("fit", "the start", parameters)
+        raise ValueError(f"{caller()}: initialize has to return floating-point arrays to train.")
+    full_precision("the start", parameters)
     state = _optimizer(steps, learning_rate, optimizer).init(parameters)
     return rest, (parameters, state), jax.random.split(noise_key, steps)
 
@@ -245,7 +260,7 @@ def _step(rest, carry, key, objective, steps, learning_rate, optimizer):
     parameters, state = carry
 
     def loss(parameters):
-        return -scalar("fit", "objective", objective(eqx.combine(parameters, rest), key))
+        return -scalar("objective", objective(eqx.combine(parameters, rest), key))
 
     value, gradient = jax.value_and_grad(loss)(parameters)
     optimizer = _optimizer(steps, learning_rate, optimizer)

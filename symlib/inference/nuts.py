@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
-from symlib._checks import finite, full_precision, positive_integer
+from symlib._checks import caller, finite, full_precision, positive_integer
 
 
 class NutsDraws(NamedTuple):
@@ -59,20 +59,22 @@ def nuts(
         raise ImportError(
             'nuts needs NumPyro: pip install "symlib[classroom]", or pip install numpyro.'
         ) from error
-    num_warmup = positive_integer("nuts", "num_warmup", num_warmup)
-    num_samples = positive_integer("nuts", "num_samples", num_samples)
-    starts = full_precision("nuts", "starts", starts)
+    num_warmup = positive_integer("num_warmup", num_warmup)
+    num_samples = positive_integer("num_samples", num_samples)
+    starts = full_precision("starts", starts)
     counts = {leaf.shape[:1] for leaf in jax.tree.leaves(starts)}
     if len(counts) != 1 or counts == {()}:
-        raise ValueError(f"nuts: the leaves of starts have to share a leading axis, got {counts}.")
+        raise ValueError(
+            f"{caller()}: the leaves of starts have to share a leading axis, got {counts}."
+        )
     ((num_chains,),) = counts
     # From a start where the density is NaN or zero no proposal is ever taken: the chain would be
     # that one point.
     density = jax.eval_shape(log_density, jax.tree.map(lambda leaf: leaf[0], starts))
     if jnp.shape(density) != ():
-        raise ValueError(f"nuts: log_density has to return a scalar, got {density}.")
+        raise ValueError(f"{caller()}: log_density has to return a scalar, got {density}.")
     for leaf in jax.tree.leaves(jax.jit(jax.vmap(jax.value_and_grad(log_density)))(starts)):
-        finite("nuts", "log_density at the starts, and its gradient,", leaf)
+        finite("log_density at the starts, and its gradient,", leaf)
     sampler = MCMC(
         NUTS(potential_fn=lambda z: -log_density(z)),
         num_warmup=num_warmup,
@@ -86,6 +88,8 @@ def nuts(
     sampler.run(key, init_params=starts, extra_fields=("diverging",))
     draws = sampler.get_samples(group_by_chain=True)
     if not all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(draws)):
-        raise RuntimeError("nuts: a draw is NaN or infinite; is log_density finite at the starts?")
+        raise RuntimeError(
+            f"{caller()}: a draw is NaN or infinite; is log_density finite at the starts?"
+        )
     diverging = sampler.get_extra_fields(group_by_chain=True)["diverging"]
     return NutsDraws(draws, jnp.sum(diverging, axis=1))

@@ -24,13 +24,12 @@ k, and $s_k^{-1} s_j$ has the law of the list itself, with the identity in place
 import math
 from collections.abc import Sequence
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.scipy.special import logsumexp
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
-from symlib._checks import positive_integer, scalar
+from symlib._checks import caller, positive_integer, refuse_if, scalar
 from symlib.groups import Group, HiddenPermutation, hidden_widths, unit_log_densities
 from symlib.groups.group import identity_first
 from symlib.groups.hidden_units import unit_moments
@@ -84,7 +83,7 @@ def block_log_ratio(
     layers = list(blocks) if isinstance(blocks, list | tuple) else [blocks]
     if len(layers) != len(widths) or all(layer is None for layer in layers):
         raise ValueError(
-            f"block_log_ratio: the network has hidden layers of widths {widths}; give blocks for "
+            f"{caller()}: the network has hidden layers of widths {widths}; give blocks for "
             f"one or more in a list with an entry for each, None for none, got {len(layers)}."
         )
     total = 0
@@ -94,7 +93,7 @@ def block_log_ratio(
         units = jnp.asarray(units)
         if units.ndim != 2 or not jnp.issubdtype(units.dtype, jnp.integer):
             raise ValueError(
-                f"block_log_ratio: blocks has to be an integer array (blocks, units), got {units}."
+                f"{caller()}: blocks has to be an integer array (blocks, units), got {units}."
             )
         units = _disjoint(units, widths[layer])
         # Between two layers with blocks the lower one has the weights.
@@ -123,11 +122,11 @@ def unit_blocks(base: Gaussian, size: int, *, layer: int = 0) -> Int[Array, "m s
     Raises:
         ValueError: The base is no network, or the layer has fewer units than `size`.
     """
-    size = positive_integer("unit_blocks", "size", size)
+    size = positive_integer("size", size)
     means, variances = unit_moments(base, layer)
     d = len(means)
     if size > d:
-        raise ValueError(f"unit_blocks: size has to be at most {d}, the width, got {size}.")
+        raise ValueError(f"{caller()}: size has to be at most {d}, the width, got {size}.")
     difference = (means[:, None] - means) ** 2 / (variances[:, None] + variances)
     distance = jnp.where(jnp.eye(d, dtype=bool), jnp.inf, jnp.sum(difference, axis=2))
 
@@ -185,17 +184,17 @@ def sampled_log_ratio(
     References:
         Gelberg et al. (2024); Poole et al. (2019), On variational bounds of mutual information.
     """
-    count = positive_integer("sampled_log_ratio", "num_elements", num_elements)
-    log_weight = _log_weight("sampled_log_ratio", base, group, z)
+    count = positive_integer("num_elements", num_elements)
+    log_weight = _log_weight(base, group, z)
     if replace:
         elements = jax.vmap(group.sample)(jax.random.split(key, count - 1))
     else:
         if count > group.order:
             raise ValueError(
-                f"sampled_log_ratio: {group} has {group.order} elements, fewer than the "
+                f"{caller()}: {group} has {group.order} elements, fewer than the "
                 f"{count} asked for without replacement."
             )
-        everything = identity_first("sampled_log_ratio", group)
+        everything = identity_first(group)
         rows = 1 + jax.random.permutation(key, group.order - 1)[: count - 1]
         elements = jax.tree.map(lambda leaf: leaf[rows], everything)
     if count == 1:
@@ -217,8 +216,8 @@ def sampled_log_ratio_upper(
 
     Args and errors as in `sampled_log_ratio`.
     """
-    count = positive_integer("sampled_log_ratio_upper", "num_elements", num_elements)
-    log_weight = _log_weight("sampled_log_ratio_upper", base, group, z)
+    count = positive_integer("num_elements", num_elements)
+    log_weight = _log_weight(base, group, z)
     elements = jax.vmap(group.sample)(jax.random.split(key, count))
     return math.log(count) - logsumexp(jax.vmap(log_weight)(elements))
 
@@ -227,11 +226,11 @@ def _disjoint(blocks, width):
     blocks = jnp.asarray(blocks, int)  # the width may be beyond a small integer
     count = jnp.zeros(width, int).at[blocks].add(1, mode="drop")
     wrong = (blocks < 0) | (blocks >= width) | jnp.any(count > 1)
-    message = f"block_log_ratio: the units have to be different and of 0, ..., {width - 1}."
-    return eqx.error_if(blocks, wrong, message)
+    message = f"{caller()}: the units have to be different and of 0, ..., {width - 1}."
+    return refuse_if(blocks, wrong, message)
 
 
-def _log_weight(owner, base, group, z):
+def _log_weight(base, group, z):
     """Return the function g -> log q(g^-1 z) - log q(z)."""
     # The short cut is for the group itself: a subclass may act in another way.
     gaussian = isinstance(base, Gaussian) and base._is_gaussian()
@@ -243,7 +242,7 @@ def _log_weight(owner, base, group, z):
         return lambda g: jnp.sum(log_densities[units, g[0]]) - identity
 
     def log_prob(z):
-        return scalar(owner, "log_prob of the base", base.log_prob(z))
+        return scalar("log_prob of the base", base.log_prob(z))
 
     reference = log_prob(z)
     return lambda g: log_prob(group.act(group.inverse(g), z)) - reference

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jax.scipy.special import logsumexp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from symlib._checks import array_shape, mean_and_error, no_derivative, positive_integer
+from symlib._checks import array_shape, caller, mean_and_error, no_derivative, positive_integer
 from symlib.groups import Orthogonal
 from symlib.posteriors.rotations import langevin_weights, rotation_log_ratio_bound, stack_rows
 from symlib.posteriors.symmetrized import Gaussian
@@ -63,12 +63,12 @@ def rotation_kl_bound(
     References:
         Barber and Agakov (2003), the IM algorithm.
     """
-    M, S, W = _moments("rotation_kl_bound", base, weights)
+    M, S, W = _moments(base, weights)
 
     def term(X, _):
         return rotation_log_ratio_bound(X, W)
 
-    return _average("rotation_kl_bound", key, num_samples, M, S, term)
+    return _average(key, num_samples, M, S, term)
 
 
 def rotation_kl_haar(
@@ -97,8 +97,8 @@ def rotation_kl_haar(
     References:
         Gelberg et al. (2024); Poole et al. (2019), On variational bounds of mutual information.
     """
-    K = positive_integer("rotation_kl_haar", "num_rotations", num_rotations)
-    M, S, _ = _moments("rotation_kl_haar", base, None)
+    K = positive_integer("num_rotations", num_rotations)
+    M, S, _ = _moments(base, None)
     group = Orthogonal(M.shape[1])
 
     def term(X, key):
@@ -108,7 +108,7 @@ def rotation_kl_haar(
         log_weights = jax.vmap(log_weight)(jax.random.split(key, K - 1))
         return math.log(K) - logsumexp(jnp.append(log_weights, 0))
 
-    return _average("rotation_kl_haar", key, num_samples, M, S, term)
+    return _average(key, num_samples, M, S, term)
 
 
 def rotation_kl_annealed(
@@ -149,8 +149,8 @@ def rotation_kl_annealed(
         Grosse, Ghahramani and Adams (2015), Sandwiching the marginal likelihood using bidirectional
         Monte Carlo. The path between the two laws is ours.
     """
-    N = positive_integer("rotation_kl_annealed", "num_temperatures", num_temperatures)
-    M, S, W = _moments("rotation_kl_annealed", base, weights)
+    N = positive_integer("num_temperatures", num_temperatures)
+    M, S, W = _moments(base, weights)
 
     def excess(Y):  # the log of the ratio of the two ends, up to a constant
         return _log_density(Y, M, S) - jnp.sum(W * Y)
@@ -169,8 +169,8 @@ def rotation_kl_annealed(
         return rotation_log_ratio_bound(X, W) + jnp.sum(excess(X) - values) / N
 
     # The derivative of the steps for fixed decisions exists, and is that of nothing.
-    M, S, W = no_derivative("rotation_kl_annealed", "train with rotation_kl_bound", (M, S, W))
-    return _average("rotation_kl_annealed", key, num_samples, M, S, term)
+    M, S, W = no_derivative("train with rotation_kl_bound", (M, S, W))
+    return _average(key, num_samples, M, S, term)
 
 
 def _move(Y, key, W, linear, squares):
@@ -211,22 +211,22 @@ def _log_density(X, M, S):
     return -jnp.sum((X - M) ** 2 / S) / 2
 
 
-def _moments(owner, base, weights):
+def _moments(base, weights):
     """Return the means, the variances and the weights, all of shape (n, k)."""
     if not isinstance(base, Gaussian):
-        raise ValueError(f"{owner}: base has to be a Gaussian, got {type(base).__name__}.")
+        raise ValueError(f"{caller()}: base has to be a Gaussian, got {type(base).__name__}.")
     M, S = map(stack_rows, base._entry_moments())
     if weights is None:
         return M, S, langevin_weights(M, S)
-    return M, S, array_shape(owner, "weights", weights, M.shape).astype(M.dtype)
+    return M, S, array_shape("weights", weights, M.shape).astype(M.dtype)
 
 
-def _average(owner, key, num_samples, M, S, term):
+def _average(key, num_samples, M, S, term):
     """Return the mean over draws X of `term(X, key)`, and its standard error."""
-    num_samples = positive_integer(owner, "num_samples", num_samples)
+    num_samples = positive_integer("num_samples", num_samples)
     if num_samples < 2:
-        raise ValueError(f"{owner}: a standard error needs num_samples of at least 2, got 1.")
+        raise ValueError(f"{caller()}: a standard error needs num_samples of at least 2, got 1.")
     draw_key, term_key = jax.random.split(key)
     noise = jax.random.normal(draw_key, (num_samples, *M.shape), M.dtype)
     terms = jax.vmap(term)(M + jnp.sqrt(S) * noise, jax.random.split(term_key, num_samples))
-    return mean_and_error(owner, terms, "a log density is NaN or infinite.")
+    return mean_and_error(terms, "a log density is NaN or infinite.")

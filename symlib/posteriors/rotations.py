@@ -6,12 +6,11 @@ $\tilde q$ of $q^* = \mathcal{N}(M, c I)$ over the uniform law of $T$ has a dens
 Bessel function of a matrix, since $\|X T^\top\|$ does not depend on $T$.
 """
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PyTree, Real
 
-from symlib._checks import array_shape, at_least_single, floating_leaves
+from symlib._checks import array_shape, at_least_single, caller, floating_leaves, refuse_if
 from symlib.special import log_hyp0f1, singular_values
 
 
@@ -47,7 +46,7 @@ def rotation_log_ratio(
     References:
         Moore (2016), section 3.2 and Appendix A.
     """
-    X, M, variance, dtype = _checked("rotation_log_ratio", X, M, variance)
+    X, M, variance, dtype = _checked(X, M, variance)
     value = rotation_log_ratio_bound(X, (M.T / variance).T, method)  # here an equality
     return value.astype(dtype)
 
@@ -82,7 +81,7 @@ def printed_log_ratio(
     References:
         Moore (2016), Appendix A: below eq. 6, eq. 7 and Listing 1.
     """
-    X, M, variance, dtype = _checked("printed_log_ratio", X, M, variance)
+    X, M, variance, dtype = _checked(X, M, variance)
     with jax.default_matmul_precision("highest"):
         B = M.T / variance @ X
         A = (B + B.T) / 2
@@ -121,10 +120,10 @@ def rotation_log_ratio_bound(
         Barber and Agakov (2003), The IM algorithm, for any mutual information. Its use here is
         ours.
     """
-    X = floating_leaves("rotation_log_ratio_bound", "X", X)
+    X = floating_leaves("X", X)
     if X.ndim != 2 or 0 in X.shape:
-        raise ValueError(f"rotation_log_ratio_bound: X has to have shape (n, k), got {X.shape}.")
-    weights = array_shape("rotation_log_ratio_bound", "weights", weights, X.shape)
+        raise ValueError(f"{caller()}: X has to have shape (n, k), got {X.shape}.")
+    weights = array_shape("weights", weights, X.shape)
     # A small relative error of B is a large one of the difference: accelerators that round the
     # factors of a product in float32 to ten bits may not do so here.
     X, dtype = X.astype(at_least_single(X.dtype)), X.dtype
@@ -149,10 +148,10 @@ def langevin_weights(M: Float[ArrayLike, "n k"], S: Float[ArrayLike, "n k"]) -> 
         ValueError: `M` and `S` have different shapes or hold integers.
         RuntimeError: An entry of `S` is not positive and finite.
     """
-    M, S = floating_leaves("langevin_weights", "M", M), floating_leaves("langevin_weights", "S", S)
-    S = array_shape("langevin_weights", "S", S, M.shape)
-    message = "langevin_weights: the variances S have to be positive and finite."
-    S = eqx.error_if(S, ~((S > 0) & jnp.isfinite(S)), message)
+    M, S = floating_leaves("M", M), floating_leaves("S", S)
+    S = array_shape("S", S, M.shape)
+    message = f"{caller()}: the variances S have to be positive and finite."
+    S = refuse_if(S, ~((S > 0) & jnp.isfinite(S)), message)
     return M / jnp.mean(S, axis=1, keepdims=True)
 
 
@@ -165,27 +164,28 @@ def stack_rows(tree: PyTree[Float[Array, "..."]]) -> Float[Array, "n k"]:
     Raises:
         ValueError: There is no leaf, a leaf is a scalar, or the last axes differ.
     """
-    leaves = jax.tree.leaves(floating_leaves("stack_rows", "tree", tree))
+    leaves = jax.tree.leaves(floating_leaves("tree", tree))
     shapes = [leaf.shape for leaf in leaves]
     if len({shape[-1:] for shape in shapes}) != 1 or 0 in map(len, shapes):
         raise ValueError(
-            f"stack_rows: the leaves have to share the length of the last axis, got {shapes}."
+            f"{caller()}: the leaves have to share the length of the last axis, got {shapes}."
         )
     return jnp.concatenate([leaf.reshape(-1, leaf.shape[-1]) for leaf in leaves])
 
 
-def _checked(owner, X, M, variance):
+def _checked(X, M, variance):
     """Return X, M and the variance, of shape () or (n,), of float32 at least, and the dtype."""
-    X, M = floating_leaves(owner, "X", X), floating_leaves(owner, "M", M)
+    X, M = floating_leaves("X", X), floating_leaves("M", M)
     if M.ndim != 2 or 0 in M.shape or X.shape != M.shape:
         raise ValueError(
-            f"{owner}: X and M have to have the same shape (n, k) with n and k at least 1, "
+            f"{caller()}: X and M have to have the same shape (n, k) with n and k at least 1, "
             f"got {X.shape} and {M.shape}."
         )
     variance = jnp.asarray(variance)
     if variance.shape not in [(), M.shape[:1]]:
         raise ValueError(
-            f"{owner}: variance has to be a scalar or have shape {M.shape[:1]}, one for each row, "
+            f"{caller()}: variance has to be a scalar or have shape {M.shape[:1]}, one for "
+            "each row, "
             f"got {variance.shape}; for a variance for each entry see "
             "symlib.posteriors.rotation_kl_bound."
         )
@@ -193,5 +193,5 @@ def _checked(owner, X, M, variance):
     X, M, variance = (a.astype(at_least_single(dtype)) for a in (X, M, variance))
     good = jnp.all((variance > 0) & jnp.isfinite(variance))
     good = good & jnp.all(jnp.isfinite(X)) & jnp.all(jnp.isfinite(M))
-    message = f"{owner}: variance has to be positive and finite, X and M have to be finite."
-    return X, M, eqx.error_if(variance, ~good, message), dtype
+    message = f"{caller()}: variance has to be positive and finite, X and M have to be finite."
+    return X, M, refuse_if(variance, ~good, message), dtype

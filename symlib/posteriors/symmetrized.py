@@ -18,10 +18,12 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from symlib._checks import (
     array_shape,
+    caller,
     floating_leaves,
     full_precision,
     mean_and_error,
     positive_integer,
+    refuse_if,
     scalar,
 )
 from symlib.groups import MAX_ELEMENTS, Group, HiddenPermutation, Orthogonal, unit_log_densities
@@ -70,7 +72,7 @@ class Gaussian(eqx.Module):
             ValueError: `z` has another structure or other shapes.
         """
         mean, log_variance = self._flat()
-        difference = ravel_pytree(_like(self, "z", z, self.mean))[0] - mean
+        difference = ravel_pytree(_like("z", z, self.mean))[0] - mean
         # Scaled before it is squared: with tiny variances the factor alone would overflow.
         squares = (difference * jnp.exp(-0.5 * log_variance)) ** 2
         return -0.5 * jnp.sum(squares + log_variance + math.log(2 * math.pi))
@@ -81,7 +83,7 @@ class Gaussian(eqx.Module):
         Raises:
             ValueError: A subclass with another law has no entropy of its own.
         """
-        self._require_gaussian("entropy")
+        self._require_gaussian()
         _, log_variance = self._flat()
         return 0.5 * jnp.sum(log_variance + math.log(2 * math.pi) + 1)
 
@@ -96,9 +98,9 @@ class Gaussian(eqx.Module):
             ValueError: The means have different structures or shapes, or one of the two is a
                 subclass with another law.
         """
-        self._require_gaussian("kl")
-        other._require_gaussian("kl")
-        _like(self, "the mean of the other Gaussian", other.mean, self.mean)
+        self._require_gaussian()
+        other._require_gaussian()
+        _like("the mean of the other Gaussian", other.mean, self.mean)
         mean, log_variance = self._flat()
         center, log_scale = other._flat()
         log_ratio = log_variance - log_scale
@@ -107,7 +109,7 @@ class Gaussian(eqx.Module):
         return 0.5 * jnp.sum(jnp.expm1(log_ratio) - log_ratio + squares)
 
     def _flat(self) -> tuple[Float[Array, " d"], Float[Array, " d"]]:
-        full_precision(type(self).__name__, "mean and log_variance", (self.mean, self.log_variance))
+        full_precision("mean and log_variance", (self.mean, self.log_variance))
         mean, _ = ravel_pytree(self.mean)
         log_variance, _ = ravel_pytree(self.log_variance)
         return mean, jnp.broadcast_to(log_variance, mean.shape)
@@ -116,16 +118,16 @@ class Gaussian(eqx.Module):
         names = "variance", "sample", "log_prob", "_flat"
         return all(getattr(type(self), name) is getattr(Gaussian, name) for name in names)
 
-    def _require_gaussian(self, owner: str) -> None:
+    def _require_gaussian(self) -> None:
         if not self._is_gaussian():
             raise ValueError(
-                f"{owner}: {type(self).__name__} overrides a method of Gaussian, so that "
+                f"{caller()}: {type(self).__name__} overrides a method of Gaussian, so that "
                 "the closed form of a Gaussian is not its own."
             )
 
     def _entry_moments(self) -> tuple[PyTree, PyTree]:
         """Return the mean and the variance of every entry, for the closed forms elsewhere."""
-        self._require_gaussian("A closed form")
+        self._require_gaussian()
         mean, log_variance = self._flat()
         unflatten = ravel_pytree(self.mean)[1]
         return self.mean, unflatten(jnp.exp(log_variance))
@@ -147,10 +149,10 @@ class IsotropicGaussian(Gaussian):
     log_variance: Float[Array, ""]
 
     def __init__(self, mean: PyTree, variance):
-        self.mean = _finite("IsotropicGaussian", mean)
-        variance = array_shape("IsotropicGaussian", "variance", variance, ())
+        self.mean = _finite(mean)
+        variance = array_shape("variance", variance, ())
         dtype = ravel_pytree(self.mean)[0].dtype
-        self.log_variance = _log_positive("IsotropicGaussian", variance.astype(dtype))
+        self.log_variance = _log_positive(variance.astype(dtype))
 
 
 class DiagonalGaussian(Gaussian):
@@ -169,9 +171,9 @@ class DiagonalGaussian(Gaussian):
     log_variance: PyTree[Float[Array, "..."]]
 
     def __init__(self, mean: PyTree, variance: PyTree):
-        self.mean = _finite("DiagonalGaussian", mean)
-        variance = _like("DiagonalGaussian", "variance", variance, self.mean)
-        self.log_variance = jax.tree.map(partial(_log_positive, "DiagonalGaussian"), variance)
+        self.mean = _finite(mean)
+        variance = _like("variance", variance, self.mean)
+        self.log_variance = jax.tree.map(_log_positive, variance)
 
 
 class Symmetrized(eqx.Module):
@@ -228,7 +230,7 @@ class Symmetrized(eqx.Module):
             return self._base_log_prob(z) - log_ratio
         if self.group.order > MAX_ELEMENTS:
             raise ValueError(
-                f"Symmetrized.log_prob: {self.group} has more than {MAX_ELEMENTS} elements, too "
+                f"{caller()}: {self.group} has more than {MAX_ELEMENTS} elements, too "
                 "many for the exact sum; symlib.posteriors has bounds of the divergence."
             )
 
@@ -239,7 +241,7 @@ class Symmetrized(eqx.Module):
         return logsumexp(log_components) - math.log(self.group.order)
 
     def _base_log_prob(self, z):
-        return scalar("Symmetrized", "log_prob of the base", self.base.log_prob(z))
+        return scalar("log_prob of the base", self.base.log_prob(z))
 
     def _closed_log_ratio(self, z):
         """Return log q* - log q~ where there is another way than the sum, and None elsewhere.
@@ -251,18 +253,18 @@ class Symmetrized(eqx.Module):
         gaussian = isinstance(self.base, Gaussian) and self.base._is_gaussian()
         if type(group) is HiddenPermutation and len(group.widths) == 1 and gaussian:
             if group.widths[0] <= MAX_SIZE:
-                z = _like(self.base, "z", group._check_point(z), self.base.mean)
+                z = _like("z", group._check_point(z), self.base.mean)
                 return permutation_log_ratio(unit_log_densities(self.base, z))
         if group.order < math.inf:  # math.isinf fails on the order of a large group
             return None
         isotropic = gaussian and isinstance(self.base, IsotropicGaussian)
         if not (type(group) is Orthogonal and isotropic):
             raise ValueError(
-                f"Symmetrized.log_prob: no closed form for the infinite group {group} and a "
+                f"{caller()}: no closed form for the infinite group {group} and a "
                 f"{type(self.base).__name__}. Orthogonal(k) has one with an IsotropicGaussian; for "
                 "a DiagonalGaussian symlib.posteriors.rotation_kl_bound bounds the divergence."
             )
-        X = stack_rows(_like(self.base, "z", group._check_point(z), self.base.mean))
+        X = stack_rows(_like("z", group._check_point(z), self.base.mean))
         return rotation_log_ratio(X, stack_rows(self.base.mean), self.base.variance)
 
     def kl_from_base(
@@ -285,9 +287,9 @@ class Symmetrized(eqx.Module):
             ValueError: `num_samples` is below 2, or a density is no scalar.
             RuntimeError: A term is NaN or infinite.
         """
-        num_samples = positive_integer("kl_from_base", "num_samples", num_samples)
+        num_samples = positive_integer("num_samples", num_samples)
         if num_samples < 2:
-            raise ValueError("kl_from_base: a standard error needs num_samples of at least 2.")
+            raise ValueError(f"{caller()}: a standard error needs num_samples of at least 2.")
 
         def log_ratio(sample_key):
             z = self.base.sample(sample_key)
@@ -297,10 +299,10 @@ class Symmetrized(eqx.Module):
             closed = None if own else self._closed_log_ratio(z)
             if closed is not None:
                 return closed
-            return self._base_log_prob(z) - scalar("kl_from_base", "log_prob", self.log_prob(z))
+            return self._base_log_prob(z) - scalar("log_prob", self.log_prob(z))
 
         terms = jax.vmap(log_ratio)(jax.random.split(key, num_samples))
-        return mean_and_error("kl_from_base", terms, "a log density is NaN or infinite.")
+        return mean_and_error(terms, "a log density is NaN or infinite.")
 
 
 def kl_sign_flip(base: Gaussian) -> Float[Array, ""]:
@@ -323,7 +325,7 @@ def kl_sign_flip(base: Gaussian) -> Float[Array, ""]:
     Raises:
         ValueError: The base is a subclass with another law.
     """
-    base._require_gaussian("kl_sign_flip")
+    base._require_gaussian()
     mean, log_variance = base._flat()
     # From 100 standard deviations on the result is log 2 to exp(-5000), so the cut changes nothing;
     # without it the square could overflow.
@@ -357,23 +359,23 @@ def _gaussian_expectation_jvp(f, primals, tangents):
     return _gaussian_expectation(f, a), derivative * da
 
 
-def _like(owner, name, tree, target):
+def _like(name, tree, target):
     """Return `tree` as floating-point arrays, which have to have the structure of `target`."""
-    tree = floating_leaves(owner, name, tree)
+    tree = floating_leaves(name, tree)
     shapes, expected = (jax.tree.map(jnp.shape, t) for t in (tree, target))
     if shapes != expected:
-        raise ValueError(f"{owner}: {name} has to have shape {expected}, got {shapes}.")
+        raise ValueError(f"{caller()}: {name} has to have shape {expected}, got {shapes}.")
     return tree
 
 
-def _finite(owner, mean):
+def _finite(mean):
     def check(leaf):
-        return eqx.error_if(leaf, ~jnp.isfinite(leaf), f"{owner}: mean has to be finite.")
+        return refuse_if(leaf, ~jnp.isfinite(leaf), f"{caller()}: mean has to be finite.")
 
-    return jax.tree.map(check, full_precision(owner, "mean", mean))
+    return jax.tree.map(check, full_precision("mean", mean))
 
 
-def _log_positive(owner, variance):
+def _log_positive(variance):
     wrong = ~((variance > 0) & jnp.isfinite(variance))
-    message = f"{owner}: variance has to be positive and finite."
-    return jnp.log(eqx.error_if(variance, wrong, message))
+    message = f"{caller()}: variance has to be positive and finite."
+    return jnp.log(refuse_if(variance, wrong, message))

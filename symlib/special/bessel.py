@@ -7,14 +7,13 @@ $\sigma$ only. The symmetrized density of a matrix Gaussian under O(k) is one su
 
 import math
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import i0e, i1e
 from jaxtyping import Array, Float
 
-from symlib._checks import at_least_single, floating_leaves
+from symlib._checks import at_least_single, caller, floating_leaves, refuse_if
 from symlib.special._expansion import asymptotic, expansion
 from symlib.special._saddlepoint import laplace, moore, saddlepoint
 
@@ -95,26 +94,26 @@ def log_hyp0f1(sigma: Float[Array, " k"], method: str = "calibrated") -> Float[A
         Muirhead (1982), theorem 7.5.6; Butler and Wood (2003); Kume, Preston and Wood (2013);
         Brezin and Gross (1980). The integral and the third order are ours.
     """
-    sigma = floating_leaves("log_hyp0f1", "sigma", sigma)
+    sigma = floating_leaves("sigma", sigma)
     if sigma.ndim != 1 or sigma.shape[0] == 0:
         raise ValueError(
-            f"log_hyp0f1: sigma has to have shape (k,) with k at least 1, got {sigma.shape}; "
+            f"{caller()}: sigma has to have shape (k,) with k at least 1, got {sigma.shape}; "
             "use jax.vmap for more than one spectrum."
         )
     if method not in _METHODS:
-        raise ValueError(f"log_hyp0f1: method has to be one of {list(_METHODS)}, got {method!r}.")
+        raise ValueError(f"{caller()}: method has to be one of {list(_METHODS)}, got {method!r}.")
     if method == "calibrated" and sigma.shape[0] > LARGEST_K:
         raise ValueError(
             f'log_hyp0f1: "calibrated" was measured for k up to {LARGEST_K}, got '
             f"k = {sigma.shape[0]}."
         )
     bad = ~((sigma >= 0) & (sigma <= LARGEST))
-    message = "log_hyp0f1: singular values have to be finite, >= 0 and at most 1e9."
-    sigma, dtype = eqx.error_if(sigma, bad, message), sigma.dtype
+    message = f"{caller()}: singular values have to be finite, >= 0 and at most 1e9."
+    sigma, dtype = refuse_if(sigma, bad, message), sigma.dtype
     value = _METHODS[method](sigma.astype(at_least_single(dtype)))
     if value.dtype != dtype:
-        message = f"log_hyp0f1: the value is beyond the range of {dtype}; use float32."
-        value = eqx.error_if(value, value > float(jnp.finfo(dtype).max), message)
+        message = f"{caller()}: the value is beyond the range of {dtype}; use float32."
+        value = refuse_if(value, value > float(jnp.finfo(dtype).max), message)
     return value.astype(dtype)
 
 
@@ -139,12 +138,12 @@ def singular_values(matrix: Float[Array, "n k"]) -> Float[Array, " k"]:
         RuntimeError: `matrix` holds NaN or an infinity, or a second derivative is asked for at a
             tie or at zero.
     """
-    matrix = floating_leaves("singular_values", "matrix", matrix)
+    matrix = floating_leaves("matrix", matrix)
     if matrix.ndim != 2 or not matrix.shape[0] >= matrix.shape[1] >= 1:
         raise ValueError(
-            f"singular_values: matrix has to have shape (n, k), n >= k >= 1, got {matrix.shape}."
+            f"{caller()}: matrix has to have shape (n, k), n >= k >= 1, got {matrix.shape}."
         )
-    matrix = eqx.error_if(matrix, ~jnp.isfinite(matrix), "singular_values: entries not finite.")
+    matrix = refuse_if(matrix, ~jnp.isfinite(matrix), f"{caller()}: entries not finite.")
     return _singular_values(matrix.astype(at_least_single(matrix.dtype))).astype(matrix.dtype)
 
 
@@ -174,10 +173,10 @@ def _frames_jvp(primals, tangents):
     # Rounding in a derivative of a singular vector grows as the inverse of the gap.
     bad = jnp.min(gaps) <= jnp.finfo(matrix.dtype).eps ** 0.5 * sigma[0]
     message = (
-        "singular_values: second derivatives need distinct singular values above zero; these "
+        f"{caller()}: second derivatives need distinct singular values above zero; these "
         "hold a tie or a zero."
     )
-    matrix = eqx.error_if(matrix, bad, message)
+    matrix = refuse_if(matrix, bad, message)
     return jax.jvp(_svd, (matrix,), (tangent,))
 
 

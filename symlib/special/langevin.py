@@ -6,13 +6,19 @@ This is the matrix Langevin (matrix von Mises-Fisher) law. With $A = U S V^T$, $
 
 import math
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from symlib._checks import at_least_single, floating_leaves, no_derivative, positive_integer
+from symlib._checks import (
+    at_least_single,
+    caller,
+    floating_leaves,
+    no_derivative,
+    positive_integer,
+    refuse_if,
+)
 from symlib.special._sweeps import BATCHES, batch_means, run
 from symlib.special.bessel import LARGEST
 
@@ -39,16 +45,16 @@ def matrix_langevin_sample(
         Hoff (2009), Simulation of the matrix Bingham-von Mises-Fisher distribution, has a similar
         sampler, by columns.
     """
-    A = floating_leaves("matrix_langevin_sample", "A", A)
+    A = floating_leaves("A", A)
     if A.ndim != 2 or A.shape[0] != A.shape[1] or A.shape[0] == 0:
-        raise ValueError(f"matrix_langevin_sample: A has to be square, got shape {A.shape}.")
-    num_sweeps = positive_integer("matrix_langevin_sample", "num_sweeps", num_sweeps)
-    A = eqx.error_if(A, ~jnp.isfinite(A), "matrix_langevin_sample: A has to be finite.")
-    A = no_derivative("matrix_langevin_sample", "weight the draws by the density", A)
+        raise ValueError(f"{caller()}: A has to be square, got shape {A.shape}.")
+    num_sweeps = positive_integer("num_sweeps", num_sweeps)
+    A = refuse_if(A, ~jnp.isfinite(A), f"{caller()}: A has to be finite.")
+    A = no_derivative("weight the draws by the density", A)
     A, dtype = A.astype(at_least_single(A.dtype)), A.dtype
     U, sigma, Vt = jnp.linalg.svd(A)
-    sigma = eqx.error_if(
-        sigma, sigma > LARGEST, "matrix_langevin_sample: singular values have to be at most 1e9."
+    sigma = refuse_if(
+        sigma, sigma > LARGEST, f"{caller()}: singular values have to be at most 1e9."
     )
     start = jnp.eye(A.shape[0], dtype=A.dtype)
     return (U @ run(key, sigma, start, num_sweeps, signs=True)[0] @ Vt).astype(dtype)
@@ -90,9 +96,9 @@ def log_hyp0f1_gibbs(
         ValueError: `sigma` is not a vector of at least one float, or a number is below 1.
         RuntimeError: An entry of `sigma` is negative, NaN or above 1e9.
     """
-    sigma, dtype = _checked("log_hyp0f1_gibbs", sigma)
-    num_sweeps = positive_integer("log_hyp0f1_gibbs", "num_sweeps", num_sweeps)
-    num_nodes = positive_integer("log_hyp0f1_gibbs", "num_nodes", num_nodes)
+    sigma, dtype = _checked(sigma)
+    num_sweeps = positive_integer("num_sweeps", num_sweeps)
+    num_nodes = positive_integer("num_nodes", num_nodes)
     x, weight = np.polynomial.legendre.leggauss(num_nodes)
     x, weight = jnp.asarray((x + 1) / 2, sigma.dtype), jnp.asarray(weight / 2, sigma.dtype)
     scale = jnp.maximum(1, 4 * jnp.max(sigma) / sigma.shape[0])
@@ -150,23 +156,23 @@ def langevin_mean(
         ValueError: `sigma` is not a vector of at least one float, or `num_sweeps` is below 1.
         RuntimeError: An entry of `sigma` is negative, NaN or above 1e9.
     """
-    sigma, dtype = _checked("langevin_mean", sigma)
-    num_sweeps = positive_integer("langevin_mean", "num_sweeps", num_sweeps)
+    sigma, dtype = _checked(sigma)
+    num_sweeps = positive_integer("num_sweeps", num_sweeps)
     start = jnp.eye(sigma.shape[0], dtype=sigma.dtype)
     means = batch_means(key, sigma, start, batch=-(-num_sweeps // BATCHES), signs=True)
     error = jnp.std(means, axis=0, ddof=1) / BATCHES**0.5
     return jnp.mean(means, axis=0).astype(dtype), error.astype(dtype)
 
 
-def _checked(owner, sigma):
-    sigma = floating_leaves(owner, "sigma", sigma)
+def _checked(sigma):
+    sigma = floating_leaves("sigma", sigma)
     if sigma.ndim != 1 or sigma.shape[0] == 0:
         raise ValueError(
-            f"{owner}: sigma has to have shape (k,) with k at least 1, got {sigma.shape}."
+            f"{caller()}: sigma has to have shape (k,) with k at least 1, got {sigma.shape}."
         )
     bad = ~((sigma >= 0) & (sigma <= LARGEST))
-    message = f"{owner}: singular values have to be finite, >= 0 and at most 1e9."
-    sigma = eqx.error_if(sigma, bad, message)
+    message = f"{caller()}: singular values have to be finite, >= 0 and at most 1e9."
+    sigma = refuse_if(sigma, bad, message)
     # Draws jump where a decision of the sampler changes; their derivatives say nothing of the mean.
-    sigma = no_derivative(owner, "take symlib.special.log_hyp0f1", sigma)
+    sigma = no_derivative("take symlib.special.log_hyp0f1", sigma)
     return sigma.astype(at_least_single(sigma.dtype)), sigma.dtype

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from symlib._checks import full_precision
+from symlib._checks import caller, full_precision
 
 # The work and the memory grow as n 2^n: n = 15 asks for 245,760 numbers a matrix and takes
 # milliseconds; each step of 1 doubles it, and batches multiply it.
@@ -46,13 +46,13 @@ def log_permanent(log_matrix: Float[Array, "..."]) -> Float[Array, ""]:
     References:
         Ryser (1963), Combinatorial Mathematics, chapter 2, for the permanent and its cost.
     """
-    log_matrix = full_precision("log_permanent", "log_matrix", log_matrix)
+    log_matrix = full_precision("log_matrix", log_matrix)
     if log_matrix.ndim != 2 or log_matrix.shape[0] != log_matrix.shape[1]:
-        raise ValueError(f"log_permanent: expected a square matrix, got {log_matrix.shape}.")
+        raise ValueError(f"{caller()}: expected a square matrix, got {log_matrix.shape}.")
     size = len(log_matrix)
     if not 1 <= size <= MAX_SIZE:
         raise ValueError(
-            f"log_permanent: the size has to be 1, ..., {MAX_SIZE}, got {size}: the cost grows as "
+            f"{caller()}: the size has to be 1, ..., {MAX_SIZE}, got {size}: the cost grows as "
             "n 2^n. symlib.posteriors has bounds for more units."
         )
     return _over_subsets(log_matrix)

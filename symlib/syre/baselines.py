@@ -41,9 +41,9 @@ def fix_weights(
         symmetries, or lack thereof; as Ziyin, Xu & Chuang (2024) use it, appendix C.2, whose
         "variance" .01 is taken for a standard deviation here.
     """
-    arrays = array_leaves("fix_weights", params)
-    fraction = nonnegative("fix_weights", "fraction", fraction, below=1.0)
-    sigma = nonnegative("fix_weights", "sigma", sigma)
+    arrays = array_leaves(params)
+    fraction = nonnegative("fraction", fraction, below=1.0)
+    sigma = nonnegative("sigma", sigma)
     leaves, treedef = jax.tree.flatten(arrays)
     started, frozen = [], []
     for place, leaf in enumerate(leaves):
@@ -80,8 +80,8 @@ def drop_weights(params: PyTree, key: PRNGKeyArray, rate: ArrayLike) -> PyTree:
             ones.
         RuntimeError: A traced `rate` is out of range.
     """
-    arrays = array_leaves("drop_weights", params)
-    rate = nonnegative("drop_weights", "rate", rate, below=1.0)
+    arrays = array_leaves(params)
+    rate = nonnegative("rate", rate, below=1.0)
     leaves, treedef = jax.tree.flatten(arrays)
 
     def drop(place, leaf):

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Int, PyTree, Real
 
-from symlib._checks import entries, finite, floating_leaves, nonnegative
+from symlib._checks import caller, entries, finite, floating_leaves, nonnegative
 from symlib.groups import Group
 
 # How far the length of a "unit" vector may be from 1: the distances are wrong by as much.
@@ -42,21 +42,19 @@ def degree_of_symmetry(
         Ziyin, Xu & Chuang (2024), section 5, where the absolute value is missing: without it every
         negative component counts, however far from the mirror.
     """
-    owner = "degree_of_symmetry"
-    directions, w = _numbers(owner, "directions", directions), _numbers(owner, "w", w)
+    directions, w = _numbers("directions", directions), _numbers("w", w)
     if w.ndim != 1 or directions.shape[1:] != w.shape:
         raise ValueError(
-            "degree_of_symmetry: expected directions (reflections, d) and w (d,), got "
+            f"{caller()}: expected directions (reflections, d) and w (d,), got "
             f"{directions.shape} and {w.shape}."
         )
     directions = entries(
-        owner,
         "directions",
         directions,
         lambda v: abs((v * v).sum(axis=1, keepdims=True) ** 0.5 - 1) < _LENGTH_ERROR + 0 * v,
         "unit vectors",
     )
-    return jnp.sum(jnp.abs(directions @ w) < nonnegative(owner, "threshold", threshold))
+    return jnp.sum(jnp.abs(directions @ w) < nonnegative("threshold", threshold))
 
 
 def covariance_spectrum(features: Real[ArrayLike, "..."]) -> Float[Array, " d"]:
@@ -76,7 +74,7 @@ def covariance_spectrum(features: Real[ArrayLike, "..."]) -> Float[Array, " d"]:
             of the range of its type.
         RuntimeError: Traced features are not finite, or so is their spectrum.
     """
-    return _spectrum("covariance_spectrum", features)
+    return _spectrum(features)
 
 
 def thresholded_rank(
@@ -97,8 +95,8 @@ def thresholded_rank(
     References:
         Ziyin, Xu & Chuang (2024), appendix C.3 (1e-4) and Fig. 6 (1e-6).
     """
-    threshold = nonnegative("thresholded_rank", "threshold", threshold)
-    return jnp.sum(_spectrum("thresholded_rank", features) > threshold)
+    threshold = nonnegative("threshold", threshold)
+    return jnp.sum(_spectrum(features) > threshold)
 
 
 def effective_rank(matrix: Real[ArrayLike, "..."]) -> Float[Array, ""]:
@@ -119,7 +117,7 @@ def effective_rank(matrix: Real[ArrayLike, "..."]) -> Float[Array, ""]:
     References:
         Roy & Vetterli (2007), The effective rank.
     """
-    matrix = _matrix("effective_rank", matrix)
+    matrix = _matrix(matrix)
     # The scale does not count; this one keeps sums and shares in the range of float32.
     scale = jnp.max(jnp.abs(matrix))
     values = jnp.linalg.svd(matrix / jnp.where(scale > 0, scale, 1), compute_uv=False)
@@ -140,8 +138,8 @@ def dead_units(activations: Real[ArrayLike, "..."], threshold: ArrayLike = 0.0) 
         ValueError: `activations` is no matrix or not finite, or `threshold` is negative.
         RuntimeError: Traced activations are not finite, or a traced `threshold` is negative.
     """
-    activations = _matrix("dead_units", activations)
-    threshold = nonnegative("dead_units", "threshold", threshold)
+    activations = _matrix(activations)
+    threshold = nonnegative("threshold", threshold)
     return jnp.sum(jnp.max(jnp.abs(activations), axis=0) <= threshold)
 
 
@@ -168,9 +166,8 @@ def symmetry_breaking_strength(
     References:
         Ziyin, Xu & Chuang (2024), section 4, before Theorem 6.
     """
-    owner = "symmetry_breaking_strength"
-    gradient = floating_leaves(owner, "gradient", gradient)
-    gradient = jax.tree.map(lambda leaf: _numbers(owner, "gradient", leaf), gradient)
+    gradient = floating_leaves("gradient", gradient)
+    gradient = jax.tree.map(lambda leaf: _numbers("gradient", leaf), gradient)
     if elements is None:
         elements = group.elements()
     images = jax.vmap(lambda g: group.act(g, gradient))(elements)
@@ -183,34 +180,36 @@ def symmetry_breaking_strength(
     square = sum(jnp.sum((leaf / unit) ** 2) for leaf in jax.tree.leaves(broken))
     # At a symmetric point the root of 0, whose derivative is infinite; 0 is one of the slopes.
     strength = jnp.where(square == 0, 0, jnp.sqrt(jnp.where(square == 0, 1, square)))
-    return finite(owner, "the strength", unit * strength)
+    return finite("the strength", unit * strength)
 
 
-def _spectrum(owner, features):
-    features = _matrix(owner, features)
+def _spectrum(features):
+    features = _matrix(features)
     if len(features) < 2:
-        raise ValueError(f"{owner}: a covariance needs 2 points or more, got 1.")
+        raise ValueError(f"{caller()}: a covariance needs 2 points or more, got 1.")
     centred = features - jnp.mean(features, axis=0)
     # Once more: the mean of many large features is off by its own rounding.
     centred = centred - jnp.mean(centred, axis=0)
     values = jnp.linalg.svd(centred, compute_uv=False) ** 2 / len(features)
     # NaN also where sums of large features overflow, and then it would be no rank.
-    values = finite(owner, "the spectrum", values)
+    values = finite("the spectrum", values)
     return jnp.pad(values, (0, features.shape[1] - len(values)))
 
 
-def _matrix(owner: str, array) -> Array:
-    array = _numbers(owner, "the matrix", array)
+def _matrix(array) -> Array:
+    array = _numbers("the matrix", array)
     if array.ndim != 2 or 0 in array.shape:
-        raise ValueError(f"{owner}: expected a matrix that is not empty, got shape {array.shape}.")
+        raise ValueError(
+            f"{caller()}: expected a matrix that is not empty, got shape {array.shape}."
+        )
     return array
 
 
-def _numbers(owner: str, name: str, array) -> Array:
+def _numbers(name: str, array) -> Array:
     """Return finite float32 or float64 numbers."""
     array = jnp.asarray(array)
     if jnp.issubdtype(array.dtype, jnp.complexfloating):
-        raise ValueError(f"{owner}: {name} has to be real, got {array.dtype}.")
+        raise ValueError(f"{caller()}: {name} has to be real, got {array.dtype}.")
     if array.dtype not in (jnp.float32, jnp.float64):
         array = array.astype(jnp.float32)
-    return finite(owner, name, array)
+    return finite(name, array)

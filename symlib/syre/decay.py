@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import ArrayLike, PRNGKeyArray, PyTree
 
-from symlib._checks import at_least_single, nonnegative
+from symlib._checks import at_least_single, caller, nonnegative
 from symlib.syre.loss import array_leaves, draw_anchor
 
 
@@ -60,18 +60,18 @@ def anchored_decay(
     References:
         Ziyin, Xu & Chuang (2024), eqs. 2 and 3, with $\varphi = \theta + \theta_0$.
     """
-    gamma = nonnegative("anchored_decay", "gamma", gamma)
+    gamma = nonnegative("gamma", gamma)
 
     def init(params):
         anchor, deviation = draw_anchor(params, key, sigma0, mask, metric_spread)
         if store:
             return AnchoredDecayState(anchor, deviation, None)
-        marks = jax.tree.map(lambda _: jnp.zeros(0), array_leaves("anchored_decay", params))
+        marks = jax.tree.map(lambda _: jnp.zeros(0), array_leaves(params))
         # A copy: a step that donates its state must not take the caller's key with it.
         return AnchoredDecayState(marks, None, jax.random.clone(key))
 
     def update(updates, state, params=None, **extra):
-        _check_update("anchored_decay", params, extra)
+        _check_update(params, extra)
         anchor, deviation = state.anchor, state.deviation
         if state.key is not None:
             arrays = jax.tree.map(
@@ -106,14 +106,14 @@ def decay_to_initial(gamma: ArrayLike) -> optax.GradientTransformation:
         Kumar, Marklund & Van Roy (2023), Maintaining plasticity in continual learning via
         regenerative regularization.
     """
-    gamma = nonnegative("decay_to_initial", "gamma", gamma)
+    gamma = nonnegative("gamma", gamma)
 
     def init(params):
         # Copies: a step that donates the parameters must not take the anchor with them.
-        return jax.tree.map(jnp.copy, array_leaves("decay_to_initial", params))
+        return jax.tree.map(jnp.copy, array_leaves(params))
 
     def update(updates, initial, params=None, **extra):
-        _check_update("decay_to_initial", params, extra)
+        _check_update(params, extra)
         return _pull(
             updates, params, initial, jax.tree.map(lambda _: None, initial), gamma
         ), initial
@@ -121,12 +121,12 @@ def decay_to_initial(gamma: ArrayLike) -> optax.GradientTransformation:
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def _check_update(owner, params, extra):
+def _check_update(params, extra):
     if params is None:
-        raise ValueError(f"{owner}: call update(gradient, state, params).")
+        raise ValueError(f"{caller()}: call update(gradient, state, params).")
     if "value_fn" in extra:  # L-BFGS and other line searches
         raise ValueError(
-            f"{owner}: a line search sees the loss without the decay. Give it the loss that "
+            f"{caller()}: a line search sees the loss without the decay. Give it the loss that "
             "symlib.syre.remove_symmetry returns."
         )
 

@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, DTypeLike, Float, PRNGKeyArray
 
+from symlib._checks import caller
+
 
 def hashed_uniform(
     key: PRNGKeyArray, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32
@@ -32,9 +34,9 @@ def hashed_uniform(
         Appleby (2011), MurmurHash3, for the step that mixes 32 bits, taken twice.
     """
     if not jnp.issubdtype(dtype, jnp.floating):
-        raise ValueError(f"hashed_uniform: dtype has to be a floating-point type, got {dtype}.")
+        raise ValueError(f"{caller()}: dtype has to be a floating-point type, got {dtype}.")
     if math.prod(shape) >= 2**32:
-        raise ValueError(f"hashed_uniform: shape has to have below 2^32 entries, got {shape}.")
+        raise ValueError(f"{caller()}: shape has to have below 2^32 entries, got {shape}.")
     first, second = jax.random.bits(key, (2,), jnp.uint32)
     places = jax.lax.iota(jnp.uint32, math.prod(shape)).reshape(shape)
     bits = _mix(_mix(places + first) ^ second)

@@ -13,14 +13,13 @@ $2 \gamma \sigma_0 \sqrt{\mathrm{rank} P}$. It pushes the parameters out of the 
 
 import math
 from collections.abc import Callable
-from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 
-from symlib._checks import at_least_single, nonnegative
+from symlib._checks import at_least_single, caller, nonnegative
 from symlib.syre.hashing import hashed_uniform
 
 # "At least an order of magnitude smaller than the standard initialization" (appendix C.1).
@@ -75,13 +74,13 @@ def remove_symmetry(
     References:
         Ziyin, Xu & Chuang (2024), eqs. 2 and 3.
     """
-    gamma = nonnegative("remove_symmetry", "gamma", gamma)
+    gamma = nonnegative("gamma", gamma)
     theta_0, deviation = draw_anchor(params, key, sigma0, mask, metric_spread)
 
     def biased_loss(theta: PyTree, *args, **kwargs) -> Float[Array, ""]:
         value = loss(deployed(theta, theta_0), *args, **kwargs)
         if isinstance(value, tuple | list | dict) or jnp.shape(value) != ():
-            raise ValueError(f"remove_symmetry: loss has to return a scalar, got {value!r}.")
+            raise ValueError(f"{caller()}: loss has to return a scalar, got {value!r}.")
         return value + gamma * _squared_norm(theta, theta_0, deviation)
 
     return biased_loss, theta_0
@@ -99,7 +98,7 @@ def deployed(params: PyTree, theta_0: PyTree) -> PyTree:
             return leaf
         if jnp.shape(leaf) != jnp.shape(anchor):
             raise ValueError(
-                f"syre: the anchor has a leaf of shape {jnp.shape(anchor)} where the parameters "
+                f"{caller()}: the anchor has a leaf of shape {jnp.shape(anchor)} where the parameters "
                 f"have {jnp.shape(leaf)}."
             )
         return leaf + anchor
@@ -126,7 +125,7 @@ def default_sigma0(params: PyTree, output_axis: int = 0) -> PyTree:
         default is a standard deviation.
     """
     if output_axis not in (0, -1):
-        raise ValueError(f"default_sigma0: output_axis has to be 0 or -1, got {output_axis!r}.")
+        raise ValueError(f"{caller()}: output_axis has to be 0 or -1, got {output_axis!r}.")
 
     def of_leaf(leaf):
         shape = jnp.shape(leaf) if is_array(leaf) else ()
@@ -159,7 +158,7 @@ def draw_anchor(
     """
     if sigma0 is None:
         sigma0 = default_sigma0(params)
-    metric_spread = nonnegative("syre", "metric_spread", metric_spread, below=1.0)
+    metric_spread = nonnegative("metric_spread", metric_spread, below=1.0)
     selected = _selected(params, mask)
     sigmas = _broadcast("sigma0", sigma0, params)
     anchor_key, metric_key = jax.random.split(key)
@@ -168,7 +167,7 @@ def draw_anchor(
         leaf_key = jax.random.fold_in(anchor_key, place)
         sample = hashed_uniform if hashed else jax.random.normal
         dtype = at_least_single(leaf.dtype)
-        sigma = jnp.asarray(nonnegative("syre", "sigma0", sigma), dtype)
+        sigma = jnp.asarray(nonnegative("sigma0", sigma), dtype)
         return (sigma * sample(leaf_key, leaf.shape, dtype)).astype(leaf.dtype)
 
     def deviation(place, leaf, _):
@@ -206,11 +205,11 @@ def is_array(leaf) -> bool:
     return isinstance(leaf, jax.Array | np.ndarray | np.generic)
 
 
-def array_leaves(owner: str, params: PyTree) -> PyTree:
+def array_leaves(params: PyTree) -> PyTree:
     """Return the floating-point arrays of `params` as jax's, with None for all other leaves."""
-    arrays = jax.tree_util.tree_map_with_path(partial(_floating_or_none, owner), params)
+    arrays = jax.tree_util.tree_map_with_path(_floating_or_none, params)
     if not jax.tree.leaves(arrays):
-        raise ValueError(f"{owner}: params has no floating-point array.")
+        raise ValueError(f"{caller()}: params has no floating-point array.")
     return arrays
 
 
@@ -224,22 +223,23 @@ def _selected(params, mask):
     selected, count = [], 0
     for (path, leaf), flag in zip(jax.tree_util.tree_leaves_with_path(params), flags, strict=True):
         if not isinstance(flag, bool | np.bool_):
-            raise ValueError(f"syre: mask has to hold True or False, got {flag!r}.")
-        array = _floating_or_none("syre", path, leaf, flag)
+            raise ValueError(f"{caller()}: mask has to hold True or False, got {flag!r}.")
+        array = _floating_or_none(path, leaf, flag)
         selected.append((count, array) if flag and array is not None else None)
         count += array is not None
     if not any(selected):
-        raise ValueError("syre: params has no array to bias, or mask leaves none.")
+        raise ValueError(f"{caller()}: params has no array to bias, or mask leaves none.")
     return selected
 
 
-def _floating_or_none(owner, path, leaf, wanted=True):
+def _floating_or_none(path, leaf, wanted=True):
     """Return a floating-point array as jax's, and None for any other leaf; complex is refused."""
     if not is_array(leaf) or not jnp.issubdtype(leaf.dtype, jnp.inexact):
         return None
     if isinstance(leaf, jax.core.Tracer) and leaf.aval.weak_type and wanted:
         raise ValueError(
-            f"{owner}: under a transformation of JAX params{jax.tree_util.keystr(path)} may be a "
+            f"{caller()}: under a transformation of JAX params{jax.tree_util.keystr(path)} "
+            "may be a "
             "Python number, which has to be left alone, or an array. Keep numbers out of what is "
             "transformed, as equinox.filter_jit does, and give arrays a dtype."
         )
@@ -247,7 +247,7 @@ def _floating_or_none(owner, path, leaf, wanted=True):
         if not wanted:
             return None
         raise ValueError(
-            f"{owner}: params{jax.tree_util.keystr(path)} has to be a floating-point array, got "
+            f"{caller()}: params{jax.tree_util.keystr(path)} has to be a floating-point array, got "
             f"{leaf.dtype}. Split it into its real and imaginary part."
         )
     return jnp.asarray(leaf)

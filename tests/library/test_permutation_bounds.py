@@ -261,7 +261,7 @@ class Unsorted(SignFlip):
 
 def test_draws_without_replacement_need_the_identity_first():
     base = IsotropicGaussian(jnp.ones(2), 1.0)
-    with pytest.raises(RuntimeError, match="has to be its identity"):
+    with pytest.raises(ValueError, match="has to be its identity"):
         sampled_log_ratio(jax.random.key(0), base, Unsorted(2), jnp.ones(2), 2, replace=False)
 
 
@@ -447,5 +447,5 @@ def test_static_mistakes_raise_value_error(call, message):
 
 @pytest.mark.parametrize("blocks", [[[0, 1], [1, 2]], [[0, 3]], [[-1, 2]], [[1, 1]]])
 def test_blocks_that_are_not_disjoint(blocks):
-    with pytest.raises(RuntimeError, match="different and of 0, ..., 2"):
+    with pytest.raises(ValueError, match="different and of 0, ..., 2"):
         block_log_ratio(BASE, BASE.mean, jnp.array(blocks))

@@ -333,7 +333,7 @@ def test_second_derivatives(x64):
         float(expected), rel=1e-6
     )
     low = X[:2], M[:2]  # B has two singular values of zero
-    with pytest.raises(RuntimeError, match="distinct singular values above zero"):
+    with pytest.raises(ValueError, match="distinct singular values above zero"):
         jax.block_until_ready(
             jax.jit(jax.hessian(lambda X: rotation_log_ratio(X, low[1], 1.0)))(low[0])
         )
@@ -502,7 +502,7 @@ KEY = jax.random.key(0)
     ],
 )
 def test_bad_values_raise(function, X, M, variance):
-    with pytest.raises(RuntimeError, match="variance has to be positive and finite, X and M"):
+    with pytest.raises(ValueError, match="variance has to be positive and finite, X and M"):
         jax.block_until_ready(jax.jit(function)(X, M, variance))
 
 
@@ -553,5 +553,5 @@ def test_samplers_have_no_derivative():
 
 
 def test_weights_need_positive_variances():
-    with pytest.raises(RuntimeError, match="positive"):
+    with pytest.raises(ValueError, match="positive"):
         langevin_weights(jnp.ones((2, 2)), -jnp.ones((2, 2)))
