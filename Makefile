@@ -29,6 +29,7 @@ test: environment ## run the whole test suite, the notebooks' stored outputs inc
 notebooks: environment ## run the changed sources in book/ and store them in notebooks/
 	@$(RUN) -m tools.notebooks
 	@$(RUN) -m tools.scoreboard
+	@$(RUN) -m tools.sources
 
 lint: environment ## check style and formatting of the code
 	@$(RUN) -m ruff check .
@@ -39,7 +40,7 @@ serve: book ## build the book and show it at http://127.0.0.1:8000 (PORT=... for
 	@$(RUN) -m http.server --bind 127.0.0.1 --directory _build/html $(PORT)
 
 clean: ## remove what was built (the environment .venv stays)
-	rm -rf _build .pytest_cache .ruff_cache .hypothesis symlib.egg-info
+	rm -rf _build build .pytest_cache .ruff_cache .hypothesis *.egg-info
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
 lock: ## pin all versions anew from pyproject.toml (LOCK_OPTIONS=--upgrade for the newest)

@@ -1,19 +1,49 @@
 """The command line of the course: symcourse list | reproduce NAME | grade PAGE FOLDER."""
 
 import argparse
+import ast
 import sys
 
-from symcourse.classroom import command as grading
-from symcourse.experiments._runner import ExperimentError, names, reproduce
+try:
+    from symcourse.classroom import command as grading
+    from symcourse.experiments import files, load_result
+    from symcourse.experiments._runner import (
+        ExperimentError,
+        load_experiment,
+        reproduce,
+        store_small,
+    )
+except ModuleNotFoundError as error:
+    if error.name.split(".")[0] in ("symlib", "symcourse"):
+        raise
+    sys.exit(
+        f"symcourse needs the package {error.name}: "
+        'run pip install ".[classroom]" in your copy of the course.'
+    )
 
 
 def main(arguments=None):
     """Run a command and return its exit status."""
     parser = argparse.ArgumentParser(prog="symcourse", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("list", help="name the experiments").set_defaults(run=_list)
+    command = commands.add_parser("list", help="show the experiments, their size and their time")
+    command.set_defaults(run=_list)
     command = commands.add_parser("reproduce", help="run an experiment and store its result")
     command.add_argument("name", help="its id on the scoreboard, such as M3")
+    changed = command.add_mutually_exclusive_group()
+    for choice, text in (
+        ("afresh", "run finished cases again"),
+        ("keep", "keep finished cases although code, settings or versions have changed"),
+    ):
+        changed.add_argument(
+            f"--{choice}", dest="changed", action="store_const", const=choice, help=text
+        )
+    command.add_argument(
+        "--seeds", type=int, metavar="N", help="another number of seeds, in a result of its own"
+    )
+    command.add_argument(
+        "--small", action="store_true", help="only the small case, which a test runs again"
+    )
     command.set_defaults(run=_reproduce)
     grading.add_to(commands)
     options = parser.parse_args(arguments)
@@ -21,14 +51,28 @@ def main(arguments=None):
 
 
 def _list(_):
-    print("\n".join(names()) or "There are no experiments yet.")
+    for name, path in files().items():
+        title = ast.get_docstring(ast.parse(path.read_text("utf-8"))).splitlines()[0]
+        try:
+            stored = load_result(name)
+        except FileNotFoundError:
+            experiment = load_experiment(name)
+            count, took = len(experiment.cases(experiment.SETTINGS)), "not run"
+        else:
+            count, took = len(stored["cases"]), f"{stored['seconds']:.0f} s"
+            took += " (older code)" if stored["is_current"] is False else ""
+        print(f"{name:12}{count:4} {'case ' if count == 1 else 'cases'}{took:>8}  {title}")
     return 0
 
 
 def _reproduce(options):
     try:
-        print(f"Wrote {reproduce(options.name)}")
-    except ExperimentError as error:
+        if options.small:
+            path = store_small(options.name)
+        else:
+            path = reproduce(options.name, options.changed, options.seeds)
+        print(f"Wrote {path}")
+    except (ExperimentError, ImportError) as error:
         print(error, file=sys.stderr)
         return 1
     except KeyboardInterrupt:

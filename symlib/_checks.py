@@ -88,6 +88,15 @@ def at_least_single(dtype) -> jnp.dtype:
     return jnp.promote_types(dtype, jnp.float32)
 
 
+def like(name: str, tree: PyTree, target: PyTree) -> PyTree:
+    """Return `tree` as floating-point arrays, which have to have the shapes of `target`."""
+    tree = floating_leaves(name, tree)
+    shapes, expected = (jax.tree.map(jnp.shape, t) for t in (tree, target))
+    if shapes != expected:
+        raise ValueError(f"{caller()}: {name} has to have shape {expected}, got {shapes}.")
+    return tree
+
+
 def full_precision(name: str, tree: PyTree) -> PyTree:
     """Return `tree` as `floating_leaves` does; half precision is refused as well.
 

@@ -89,6 +89,11 @@ def load(name: str = "digits") -> Dataset:
     References:
         Alpaydin and Kaynak (1998), digits; LeCun, Bottou, Bengio and Haffner (1998), MNIST;
         Xiao, Rasul and Vollgraf (2017), Fashion-MNIST.
+
+    Example:
+        >>> digits = load("digits")
+        >>> digits.train_images.shape, digits.test_labels.shape
+        ((1297, 8, 8), (500,))
     """
     names = ("digits", *_HOMES)
     if name not in names:
@@ -101,7 +106,8 @@ def load(name: str = "digits") -> Dataset:
         return _from_idx(_fetch(name))
     except ModuleNotFoundError as error:
         raise ImportError(
-            f'load: {name} needs the package {error.name}: pip install "symlib[classroom]"'
+            f"load: {name} needs the package {error.name}: "
+            'run pip install ".[classroom]" in your copy of the course.'
         ) from error
 
 

@@ -10,10 +10,18 @@ from jaxtyping import install_import_hook
 # shape and type annotations.
 install_import_hook("symlib", "beartype.beartype")
 
-# Tests compile much and compute little: without optimisation they take a fifth less in all. XLA
-# reads the variable when it starts, so notebooks and programs that tests start run as a reader's.
+# Tests compile much and compute little. XLA reads the variable when it starts, so notebooks and
+# programs that tests start run as a reader's.
+QUICK_TO_COMPILE = (
+    "--xla_backend_optimization_level=0",
+    # The older code generator compiles the Hessian of log_hyp0f1 in a third of the time.
+    "--xla_cpu_use_fusion_emitters=false",
+    # One module instead of several compiled side by side: the cores are busy with other tests.
+    "--xla_cpu_parallel_codegen_split_count=1",
+)
 with pytest.MonkeyPatch.context() as patch:
-    patch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=0", prepend=" ")
+    for flag in QUICK_TO_COMPILE:
+        patch.setenv("XLA_FLAGS", flag, prepend=" ")
     jax.devices()
 
 # Few, fixed examples: compilation of each new shape is what takes the time. The fixture `dtype`

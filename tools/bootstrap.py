@@ -20,6 +20,9 @@ INPUTS = ("requirements.lock", "pyproject.toml")
 # Kept inside .venv: "unfinished" from the first change until all is installed.
 STATE = "bootstrap.json"
 LOG = "bootstrap.log"
+# The course was once installed by this name, which a stranger's package has too. Its symlib would
+# be imported in place of ours.
+FORMER_NAME = "symlib"
 
 # Asks an interpreter for its version, the installation behind a virtual
 # environment (which may be the .venv about to be deleted), and whether it has
@@ -206,10 +209,10 @@ class Progress:
             print("\r" + " " * 70 + "\r", end="", flush=True)
 
 
-def run_pip(venv, arguments, packages):
+def run_pip(venv, action, arguments, packages=0):
     """Run pip of `.venv`; return (succeeded, all it printed)."""
-    command = [os.path.join(venv, "bin", "python"), "-m", "pip", "install"]
-    command += ["--disable-pip-version-check", "--no-input", "--progress-bar", "off"]
+    command = [os.path.join(venv, "bin", "python"), "-m", "pip", action]
+    command += ["--disable-pip-version-check", "--no-input"]
     printed, progress = [], Progress(packages)
     with open(os.path.join(venv, LOG), "a", encoding="utf-8") as log:
         process = subprocess.Popen(
@@ -253,17 +256,25 @@ def explain(output, log):
 
 def install(venv, arguments, packages=0):
     """Install with pip, once more without its cache if it fails for no known reason."""
-    done, output = run_pip(venv, arguments, packages)
+    arguments = ["--progress-bar", "off"] + arguments
+    done, output = run_pip(venv, "install", arguments, packages)
     if done:
         return
     sentence, another_attempt = explain(output, os.path.join(venv, LOG))
     if another_attempt:
         say("  pip failed; trying once more without its cache")
-        done, output = run_pip(venv, ["--no-cache-dir"] + arguments, packages)
+        done, output = run_pip(venv, "install", ["--no-cache-dir"] + arguments, packages)
         if done:
             return
         sentence, _ = explain(output, os.path.join(venv, LOG))
     raise Problem(sentence)
+
+
+def uninstall(venv, name):
+    """Uninstall a distribution; pip does nothing if it is not there."""
+    done, output = run_pip(venv, "uninstall", ["--yes", name])
+    if not done:
+        raise Problem(explain(output, os.path.join(venv, LOG))[0])
 
 
 def remove(venv):
@@ -322,7 +333,8 @@ def bootstrap(root, wanted=""):
         total = sum(1 for line in file if line.strip() and not line.startswith("#"))
     say(f"Installing the {total} packages of requirements.lock")
     install(venv, ["-r", os.path.join(root, "requirements.lock")], total)
-    say("Installing symlib itself")
+    say("Installing the course itself")
+    uninstall(venv, FORMER_NAME)  # before: what it deletes may be what comes next
     # The build tools are in the lock too, so that nothing unlocked is fetched.
     install(venv, ["--no-deps", "--no-build-isolation", "-e", root])
     write_state(venv, state="ready", root=root, digest=digest(root))

@@ -14,7 +14,7 @@ import nbformat
 from jupyter_cache import get_cache
 from jupyter_cache.base import CacheBundleIn
 
-from tools import notebooks, scoreboard
+from tools import notebooks, scoreboard, sources
 
 ROOT = notebooks.ROOT
 INPUTS = (
@@ -40,11 +40,12 @@ def check_sources(root=ROOT):
     problems = notebooks.differences(root)
     if problems:
         raise SystemExit("; ".join(problems) + ": run `make notebooks`.")
-    page = root / "book" / "scoreboard.md"
-    if page.exists() and page.read_text("utf-8") != scoreboard.page():
-        raise SystemExit(
-            "book/scoreboard.md is not what scoreboard.yml says: run `make notebooks`."
-        )
+    for made in (scoreboard, sources):
+        name = made.PAGE.name
+        page = root / "book" / name
+        if page.exists() and page.read_text("utf-8") != made.page():
+            data = page.with_suffix(".yml").name
+            raise SystemExit(f"book/{name} is not what {data} says: run `make notebooks`.")
 
 
 def hand_over(executed, root=ROOT):

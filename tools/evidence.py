@@ -3,6 +3,7 @@
 import ast
 import functools
 import importlib
+import inspect
 import json
 import re
 from pathlib import Path
@@ -17,28 +18,24 @@ NUMBER = re.compile(r"(?<![\w.-])(\d+\.\d+|\d+(?=\s?%))(?![\w.])")
 VALUE = re.compile(r"\{([a-z0-9]+(?:-[a-z0-9]+)+)\}")
 # Roles show what a cell computed, and the target of a link is no prose.
 NOT_PROSE = re.compile(r"\{[\w:]+\}`[^`]*`|\]\([^)]*\)")
+# A listing or a directive between two lines of backquotes.
+FENCED = re.compile(r"^(`{3,}).*?^\1$", re.M | re.S)
 
 
 def missing(row, root):
-    """Yield what a row of the scoreboard names and the project does not have."""
-    names, code = [], ""
+    """Yield what a row of the scoreboard or the index names and the project does not have."""
+    names = []
     if row["page"]:
         source = page_source(row["page"], root)
         if source.is_file():
-            names, code = claim_names(source), code_of(source.read_text("utf-8"))
+            names = claim_names(source)
         else:
             yield f"the page {row['page']} has no source {source.relative_to(root)}"
-    statuses = "\n".join(entry["status"] for entry in (row, *row["parts"]))
-    for name in VALUE.findall(statuses):
-        if name not in row["claims"]:
-            yield f"a status shows {name}, which is no claim of the row"
-    for number in typed_numbers(statuses, code):
-        yield f"{number} in a status is typed: no cell of the page holds it"
     for name in row["claims"]:
         if name not in names:
             yield f"the page has no claim {name}"
     for name in row["functions"]:
-        if not _importable(name):
+        if not public(name):
             yield f"there is no function {name}"
     for test in row["tests"]:
         file, _, name = test.partition("::")
@@ -47,6 +44,18 @@ def missing(row, root):
     for name in row["results"]:
         if not (root / result_path(name)).is_file():
             yield f"there is no result {name}"
+
+
+def unfounded(row, root):
+    """Yield what the statuses of a row show and its page does not compute."""
+    source = page_source(row["page"], root) if row["page"] else None
+    code = code_of(text(source)) if source else ""
+    statuses = "\n".join(entry["status"] for entry in (row, *row["parts"]))
+    for name in VALUE.findall(statuses):
+        if name not in row["claims"]:
+            yield f"a status shows {name}, which is no claim of the row"
+    for number in typed_numbers(statuses, code):
+        yield f"{number} in a status is typed: no cell of the page holds it"
 
 
 def page_source(page, root):
@@ -77,8 +86,29 @@ def _claims_in(text, page):
 
 def code_of(source):
     """Return the code cells of a source's text, joined."""
+    return _cells_in(source, "code")
+
+
+def headings(path):
+    """Return the headings of a source's text cells, in order."""
+    return _headings_in(path.read_text("utf-8"))
+
+
+@functools.cache
+def _headings_in(source):
+    prose = FENCED.sub("", _cells_in(source, "markdown"))
+    return re.findall(r"^#+ (.+)$", prose, re.M)
+
+
+def _cells_in(source, kind):
+    """Return the cells of a kind, joined."""
+    return "\n".join(text for cell_type, text in _read(source) if cell_type == kind)
+
+
+@functools.cache  # many entries name one page
+def _read(source):
     cells = jupytext.reads(source, fmt="md:myst").cells
-    return "\n".join(cell.source for cell in cells if cell.cell_type == "code")
+    return [(cell.cell_type, cell.source) for cell in cells]
 
 
 def claim_values(page, root):
@@ -120,15 +150,31 @@ def proved_errors(root):
     ]
 
 
-def _importable(name):
-    """Tell whether a dotted name is something public in symlib."""
-    module, _, attribute = name.rpartition(".")
-    if not module.startswith("symlib"):
+def public(name):
+    """Tell whether the reference describes a name: a function or class on a face, or a method.
+
+    A face is a folder of symlib, whose `__all__` lists its names, or a module without `__all__`,
+    with what it defines. A method is one that its class defines itself, with a docstring.
+    """
+    parts = name.split(".")
+    if parts[0] != "symlib" or len(parts) < 3:
         return False
+    _, folder, owner, *method = parts
     try:
-        return hasattr(importlib.import_module(module), attribute)
+        face = importlib.import_module(f"symlib.{folder}")
     except ModuleNotFoundError:
         return False
+    found = getattr(face, owner, None)
+    listed = getattr(face, "__all__", None)
+    if not (inspect.isclass(found) or inspect.isfunction(found)) or owner.startswith("_"):
+        return False
+    if owner not in listed if listed else found.__module__ != face.__name__:
+        return False
+    if not method:
+        return True
+    (method, *deeper) = method
+    defined = vars(found).get(method)
+    return not (deeper or method.startswith("_")) and bool(getattr(defined, "__doc__", None))
 
 
 def result_path(name):

@@ -86,11 +86,12 @@ def repository_url(root=ROOT):
 
 
 def install_cell(root=ROOT):
-    """Return the first code cell of every notebook: it installs symlib on Colab."""
+    """Return the first code cell of every notebook: it installs the course on Colab."""
+    # It asks for symcourse: a package symlib that is not ours exists too.
     source = (
         "import importlib.util\n\n"
-        'if importlib.util.find_spec("symlib") is None:  # on Colab\n'
-        f'    %pip install -q "symlib @ git+{repository_url(root)}"'
+        'if importlib.util.find_spec("symcourse") is None:  # on Colab\n'
+        f'    %pip install -q "model-symmetries @ git+{repository_url(root)}"'
     )
     return nbformat.v4.new_code_cell(source, metadata={"tags": ["remove-cell"]})
 

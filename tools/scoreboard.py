@@ -10,7 +10,8 @@ from pathlib import Path
 
 import yaml
 
-from tools import evidence
+from symcourse.experiments import load_result
+from tools import evidence, links
 
 ROOT = Path(__file__).resolve().parent.parent
 ROWS = ROOT / "book" / "scoreboard.yml"
@@ -62,6 +63,8 @@ both. We read text copies of the sources, without their figures, and of {{cite:t
 the first preprint: the published version differs. Of {{cite:t}}`gelberg2024` we had a summary and
 reports, so its rows are statements as they were reported to us. This page is made from
 `book/scoreboard.yml`.
+
+{results}
 """
 
 
@@ -112,6 +115,7 @@ def _row_problems(row, root):
     for entry in (row, *row["parts"]):
         yield from _status_problems(entry, root)
     yield from _size_problems(row)
+    yield from evidence.unfounded(row, root)
     yield from evidence.missing(row, root)
 
 
@@ -157,7 +161,8 @@ def page(rows=None):
     """Return the text of the page."""
     rows = load() if rows is None else rows
     sections = [_section(letter, rows) for letter in SOURCES]
-    return "\n".join([INTRODUCTION.format(summary=_summary(rows)), *sections])
+    introduction = INTRODUCTION.format(summary=_summary(rows), results=_results(rows))
+    return "\n".join([introduction, *sections])
 
 
 def _summary(rows):
@@ -171,6 +176,31 @@ def _summary(rows):
         f"setting that the source leaves open, {counts['being run again']} are being run again, "
         f"{counts['open']} open and {counts['contradicted']} contradicted."
     )
+
+
+def _results(rows):
+    """Return what is to be known about the age of the stored results."""
+    names = dict.fromkeys(name for row in rows for name in row["results"])
+    unknown = sorted(name for name in names if _is_current(name) is None)
+    text = (
+        "A stored result holds a digest of the code that made it. A row says where the code has "
+        "changed since; the result need not be wrong then."
+    )
+    if unknown:
+        text += (
+            f" {', '.join(unknown)} {'is' if len(unknown) == 1 else 'are'} from before results "
+            "held a digest: kept as made, with code that may have changed since."
+        )
+    return text
+
+
+@functools.cache
+def _is_current(name):
+    """Tell whether a result is of the code as it is; None if it does not say or is not there."""
+    try:
+        return load_result(name)["is_current"]
+    except FileNotFoundError:  # a problem that `problems` names
+        return None
 
 
 def _section(letter, rows):
@@ -219,9 +249,9 @@ def _details(row):
         yield f"Size, ours and the source's: {'; '.join(map(_size, row['sizes']))}."
     if row.get("needs"):
         yield f"Needs: {row['needs']}."
-    links = list(_links(row))
-    if links:
-        yield "\n\n    ".join([":::{dropdown} Evidence", *links, ":::"])
+    lines = list(_links(row))
+    if lines:
+        yield "\n\n    ".join([":::{dropdown} Evidence", *lines, ":::"])
 
 
 def _size(size):
@@ -236,27 +266,17 @@ def _size(size):
 def _links(row):
     """Yield a line of links for each kind of evidence."""
     if row["claims"]:
-        place = f"../{row['page']}.html#claim-"
-        # HTML, since Sphinx knows no target inside a cell's output.
-        links = (f'<a href="{place}{name}"><code>{name}</code></a>' for name in row["claims"])
-        yield f"Claims: {', '.join(links)}."
+        yield f"Claims: {', '.join(links.claim(row['page'], name) for name in row['claims'])}."
     if row["functions"]:
-        yield f"Functions: {', '.join(f'{{py:obj}}`{name}`' for name in row['functions'])}."
-    files = f"{_setting('url')}/blob/{_setting('branch')}"
+        yield f"Functions: {', '.join(map(links.function, row['functions']))}."
     if row["tests"]:
-        pairs = (test.split("::") for test in row["tests"])
-        links = (f"[`{name}`]({files}/{file})" for file, name in pairs)
-        yield f"Tests: {', '.join(links)}."
+        yield f"Tests: {', '.join(map(links.test, row['tests']))}."
     if row["results"]:
-        paths = {name: evidence.result_path(name) for name in row["results"]}
-        links = (f"[`{name}.json`]({files}/{path})" for name, path in paths.items())
-        yield f"Stored results: {', '.join(links)}."
-
-
-@functools.cache
-def _setting(name):
-    """Return a setting of the repository: its url or its branch."""
-    return yaml.safe_load((ROOT / "_config.yml").read_text("utf-8"))["repository"][name]
+        results = (
+            links.result(name) + (" (made by older code)" if _is_current(name) is False else "")
+            for name in row["results"]
+        )
+        yield f"Stored results: {', '.join(results)}."
 
 
 if __name__ == "__main__":

@@ -46,7 +46,8 @@ def command(unsafe=False):
     Visible are the system's programs, Python, its packages and symlib; not the home folder, the
     other submissions, the course's pages with their solutions, nor the checks.
     """
-    worker = [sys.executable, "-m", "symcourse.classroom.worker"]
+    # -P: a folder symcourse/ where the marking is started does not run in place of ours.
+    worker = [sys.executable, "-P", "-m", "symcourse.classroom.worker"]
     if unsafe:
         return worker
     course = Path(__file__).resolve().parents[1]

@@ -17,7 +17,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from symcourse.experiments._runner import ExperimentError
 from symlib.special import log_hyp0f1, log_hyp0f1_gibbs
 
 SETTINGS = {
@@ -32,6 +31,11 @@ SETTINGS = {
     # Where the formula is exact, the series is asked for this error.
     "least_error": 1e-9,
 }
+# A case of a few seconds, which a test runs again: its name, and what it changes in the settings.
+SMALL = (
+    "methods, k=2",
+    {"methods": ["calibrated", "laplace"], "spectra": 5, "repeats": 1, "sweeps": 20},
+)
 
 
 def cases(settings):
@@ -113,7 +117,7 @@ def _zonal(sigma, degree):
     try:
         from pyhypergeomatrix.hypergeomat import hypergeomPQ
     except ImportError as error:
-        raise ExperimentError(
+        raise ImportError(
             "The zonal series needs a package outside the environment: "
             "pip install --no-deps pyhypergeomatrix==0.1.0"
         ) from error

@@ -22,12 +22,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from symlib.data import load
+from symcourse.experiments._training import flat_images, mean_error
 from symlib.groups import HiddenPermutation, unit_log_densities
 from symlib.inference import categorical_log_likelihood, fit, minibatch_elbo
 from symlib.posteriors import (
     DiagonalGaussian,
     IsotropicGaussian,
+    Symmetrized,
     block_log_ratio,
     sampled_log_ratio,
     unit_blocks,
@@ -53,6 +54,13 @@ SETTINGS = {
     "bound_draws": 20,
     "information_draws": 200,
 }
+# A case of a few seconds, which a test runs again: its name, and what it changes in the settings.
+SMALL = (
+    "wide start, seed 0",
+    {"data": "digits", "methods": ["sampled"], "widths": [], "passes": 2, "num_elements": 4}
+    | {"wide": {"width": 3, "first_standard_deviation": 0.3}, "block_size": 2, "test_draws": 5}
+    | {"bound_draws": 5, "information_draws": 5},
+)
 
 
 def cases(settings):
@@ -69,14 +77,17 @@ def cases(settings):
 
 def run_case(settings, case, key):
     """Return, for each method, accuracy, log likelihood, bounds and the distance to mean field."""
-    images, labels, test_images, test_labels = load("mnist")
-    data = jnp.asarray(images.reshape(len(images), -1)), jnp.asarray(labels)
-    test = jnp.asarray(test_images.reshape(len(test_images), -1)), jnp.asarray(test_labels)
+    images, labels, *test = flat_images(settings.get("data", "mnist"))
+    data = images, labels
     fit_key, *keys = jax.random.split(key, 4)
     steps = settings["passes"] * len(images) // settings["batch_size"]
     found, plain = {}, None
     for method in settings["methods"]:
-        objective, initialize = _problem(method, **case)
+        chosen = {
+            name: settings[name]
+            for name in ("num_elements", "block_size", "batch_size", "prior_variance")
+        }
+        objective, initialize = _problem(method, **case, **chosen)
         result = fit(
             fit_key,
             eqx.Partial(objective, data),
@@ -93,16 +104,17 @@ def run_case(settings, case, key):
             "log_likelihood": float(log_likelihood),
             "bound": float(bound),
             "bound_error": float(error),
-            "information": _information(base, keys[2], case["width"]),
+            "information": _information(base, keys[2], case["width"], settings),
             "moved_by_sd": float(_moved(base, plain)),
         }
     return found
 
 
 @functools.cache  # the same functions for all seeds, so that each width and method compiles once
-def _problem(method, width, first_standard_deviation):
+def _problem(
+    method, width, first_standard_deviation, num_elements, block_size, batch_size, prior_variance
+):
     """Return the objective and the start of one fit."""
-    settings = SETTINGS
 
     def initialize(key):
         parameters = eqx.filter(_network(width, key), eqx.is_inexact_array)
@@ -111,21 +123,24 @@ def _problem(method, width, first_standard_deviation):
             parameters, jax.tree.map(lambda leaf: jnp.full_like(leaf, variance), parameters)
         )
 
-    def log_ratio(key, base, z):
+    def log_ratio(key, base, z):  # the key for the elements of a sampled one
         if method == "sampled":
             group = HiddenPermutation(width)
-            return sampled_log_ratio(key, base, group, z, settings["num_elements"])
+            return sampled_log_ratio(key, base, group, z, num_elements)
         if width <= MAX_SIZE:
             return permutation_log_ratio(unit_log_densities(base, z))
-        return block_log_ratio(base, z, unit_blocks(base, settings["block_size"]))
+        return block_log_ratio(base, z, unit_blocks(base, block_size))
 
     def objective(data, base, key):
-        prior = _prior(base, settings)
-        term = None if method == "mean field" else log_ratio
-        group = HiddenPermutation(width)
-        return minibatch_elbo(
-            key, base, prior, _log_likelihood, *data, settings["batch_size"], term, group
-        )
+        prior = _prior(base, prior_variance)
+        posterior = base
+        if method != "mean field":
+            *_, term_key = jax.random.split(key, 3)  # left for it by minibatch_elbo
+            posterior = Symmetrized(
+                base, HiddenPermutation(width), lambda base, z: log_ratio(term_key, base, z)
+            )
+        value, _ = minibatch_elbo(key, _log_likelihood, prior, posterior, *data, batch_size)
+        return value
 
     return objective, initialize
 
@@ -143,9 +158,9 @@ def _log_likelihood(parameters, x, y):
     return categorical_log_likelihood(_logits(parameters, x), y)
 
 
-def _prior(base, settings):
+def _prior(base, variance):
     zero = jax.tree.map(jnp.zeros_like, base.mean)
-    return IsotropicGaussian(zero, settings["prior_variance"])
+    return IsotropicGaussian(zero, variance)
 
 
 @eqx.filter_jit
@@ -168,16 +183,16 @@ def _bound(base, key, data, settings):
 
     def draw(key):
         terms = jax.vmap(_log_likelihood, (None, 0, 0))(base.sample(key), *data)
-        return jnp.sum(terms) - base.kl(_prior(base, settings))
+        return jnp.sum(terms) - base.kl(_prior(base, settings["prior_variance"]))
 
     values = jax.lax.map(draw, jax.random.split(key, settings["bound_draws"]))
     return jnp.mean(values), jnp.std(values, ddof=1) / math.sqrt(len(values))
 
 
-def _information(base, key, width):
+def _information(base, key, width, settings):
     """Return bounds of I = KL[q || q^G] in nats, and I itself (None above width 15)."""
     found = {
-        name: float(_average(base, key, name, width))
+        name: float(_average(base, key, name, width, settings))
         for name in ("exact", "blocks", "sampled")
         if name != "exact" or width <= MAX_SIZE
     }
@@ -185,8 +200,7 @@ def _information(base, key, width):
 
 
 @eqx.filter_jit
-def _average(base, key, name, width):
-    settings = SETTINGS
+def _average(base, key, name, width, settings):
     blocks = unit_blocks(base, settings["block_size"])
 
     def term(key):
@@ -230,12 +244,12 @@ def summarise(settings, results):
             base_likelihood = np.array([run["mean field"]["log_likelihood"] for run in runs])
             base_bound = np.array([run["mean field"]["bound"] for run in runs])
             rows[method] = {
-                "accuracy": _mean_error(100 * accuracy),
-                "accuracy_gain": _mean_error(100 * (accuracy - plain)),
-                "log_likelihood": _mean_error(log_likelihood),
-                "log_likelihood_gain": _mean_error(log_likelihood - base_likelihood),
-                "plain_bound": _mean_error(bound),
-                "plain_bound_gain": _mean_error(bound - base_bound),
+                "accuracy": mean_error(100 * accuracy),
+                "accuracy_gain": mean_error(100 * (accuracy - plain)),
+                "log_likelihood": mean_error(log_likelihood),
+                "log_likelihood_gain": mean_error(log_likelihood - base_likelihood),
+                "plain_bound": mean_error(bound),
+                "plain_bound_gain": mean_error(bound - base_bound),
                 "moved_by_sd": float(moved.mean()),
                 "information": {
                     name: None
@@ -246,7 +260,3 @@ def summarise(settings, results):
             }
         values[group] = rows
     return values
-
-
-def _mean_error(samples):
-    return [float(samples.mean()), float(samples.std(ddof=1) / math.sqrt(len(samples)))]

@@ -23,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from symcourse.experiments._training import make_step
 from symlib.autoencoders import GAUSSIAN, beta_vae, grae, grae_bound, grae_bound_sampled
 
 SETTINGS = {
@@ -36,6 +37,19 @@ SETTINGS = {
     "steps": {"8": 20, "32": 8, "128": 2},
     "repeats": 9,
 }
+# A case of a few seconds, which a test runs again: its name, and what it changes in the settings.
+SMALL = (
+    "d = 2",
+    {
+        "observed": 5,
+        "width": 4,
+        "hidden_layers": 0,
+        "batch_size": 4,
+        "latents": [2],
+        "steps": {"2": 2},
+        "repeats": 1,
+    },
+)
 
 
 def cases(settings):
@@ -55,15 +69,19 @@ def run_case(settings, case, key):
     X = jax.random.normal(keys[2], (settings["batch_size"], settings["observed"]))
     optimizer, compiled, carries = optax.adam(1e-3), {}, {}
     for name, objective in _objectives(settings["beta"]).items():
-        step = jax.jit(_step(objective, static, optimizer), donate_argnums=0)
+
+        def loss(params, X, key, objective=objective):
+            return objective(eqx.combine(params, static), X, key)
+
+        step = jax.jit(make_step(loss, optimizer), donate_argnums=0)
         carries[name] = jax.tree.map(jnp.copy, (params, optimizer.init(params)))
-        compiled[name] = step.lower(carries[name], X, keys[3]).compile()
+        compiled[name] = step.lower(carries[name], (X, keys[3])).compile()
     seconds = {name: [] for name in compiled}
     for _ in range(settings["repeats"]):
         for name, step in compiled.items():
             start = time.perf_counter()
             for step_key in jax.random.split(keys[3], steps):
-                carries[name] = step(carries[name], X, step_key)
+                carries[name], _ = step(carries[name], (X, step_key))
             jax.block_until_ready(carries[name])
             seconds[name].append((time.perf_counter() - start) / steps)
     return {name: 1e3 * float(np.median(times)) for name, times in seconds.items()}
@@ -100,7 +118,7 @@ def _objectives(beta):
     def on_a_quarter(networks, X, key):
         encoder, decoder = networks
         means = jax.vmap(lambda x: split(encoder(x))[0])(X)
-        plain = jax.vmap(lambda x, m: GAUSSIAN.loss(x, decoder(m)) + 0.5 * beta * jnp.sum(m**2))
+        plain = jax.vmap(lambda x, m: GAUSSIAN.loss(decoder(m), x) + 0.5 * beta * jnp.sum(m**2))
         quarter = len(X) // 4
         keys = jax.random.split(key, quarter)
         full = jax.vmap(lambda k, x, m: grae_bound_sampled(k, decoder, x, m, beta))
@@ -116,13 +134,3 @@ def _objectives(beta):
         "bound": of_point(lambda _, code, decoder, x: grae_bound(decoder, x, split(code)[0], beta)),
         "GRAE": of_point(lambda _, code, decoder, x: grae(decoder, x, split(code)[0], beta)),
     }
-
-
-def _step(objective, static, optimizer):
-    def step(carry, X, key):
-        params, state = carry
-        gradient = jax.grad(lambda p: objective(eqx.combine(p, static), X, key))(params)
-        updates, state = optimizer.update(gradient, state)
-        return optax.apply_updates(params, updates), state
-
-    return step

@@ -80,6 +80,11 @@ SETTINGS = {
     "grid": 900,  # of rotations
     "top": 0.25,  # part of the runs that is called the top
 }
+# A case of a few seconds, which a test runs again: its name, and what it changes in the settings.
+SMALL = (
+    "unamortised, tanh, diagonal",
+    {"points": {"amortised identity": 30, "other": 30}, "runs": {"unamortised": {"100": 2}}},
+)
 
 LINKS = {
     "identity": lambda u: u,

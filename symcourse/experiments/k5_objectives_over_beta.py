@@ -37,9 +37,15 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax.scipy.linalg import cho_solve
 
+from symcourse.experiments._training import (
+    draw_batches,
+    flat_images,
+    short,
+    short_mean_error,
+    train_networks,
+)
 from symlib.autoencoders import (
     GAUSSIAN,
     beta_vae,
@@ -51,7 +57,6 @@ from symlib.autoencoders import (
     optimal_precision,
     taylor,
 )
-from symlib.data import load
 
 SETTINGS = {
     "seed": 2020,
@@ -84,6 +89,14 @@ SETTINGS = {
     "control_blocks": [2, 3],
     "active": 0.01,  # variance of a mean, of the prior's
 }
+# A case of a few seconds, which a test runs again: its name, and what it changes in the settings.
+SMALL = (
+    "elu sigmoid, d 4, b 2, beta 0.4, seed 0",
+    {"data": "digits", "hidden": 8, "steps": 40, "draws": 2, "evaluated": 20, "groupings": 10}
+    | {"sweep": {"latents": 4, "block": [2], "beta": [0.4]}, "figure": [[4, 2, 0.4]]}
+    | {"hessian_points": 4, "hessian_draws": 2, "averaged_points": 2, "averaged_draws": 2}
+    | {"figure_points": 1},
+)
 
 ACTIVATIONS = {"elu": jax.nn.elu, "relu": jax.nn.relu}
 OUTPUTS = {"sigmoid": jax.nn.sigmoid, "linear": jax.nn.identity}
@@ -131,7 +144,7 @@ def cases(settings):
 
 def run_case(settings, case, key):
     """Return the measures of one trained network."""
-    images, test = flat_images(settings)
+    images, test = shuffled_images(settings)
     test = test[: settings["evaluated"]]
     keys = jax.random.split(key, 6)
     trained = case["network"] != "untrained"
@@ -141,7 +154,7 @@ def run_case(settings, case, key):
     beta = jnp.float32(case["beta"])
     if trained:
         batches = draw_batches(keys[1], len(images), settings)
-        networks = train(
+        networks = train_networks(
             beta_vae_loss, networks, beta, images, batches, keys[2], settings["step_size"]
         )
     found, parts = _evaluate(networks, test, beta, keys[3], settings["draws"])
@@ -165,20 +178,11 @@ def run_case(settings, case, key):
     return found
 
 
-def flat_images(settings):
+def shuffled_images(settings):
     """Return the training images and, in a fixed random order, the test images, flattened."""
-    images, _, test, _ = load(settings["data"])
+    images, _, test, _ = flat_images(settings["data"])
     # The first half of MNIST's test images is easier than the second.
-    test = test[np.random.default_rng(settings["seed"]).permutation(len(test))]
-    return [jnp.asarray(part.reshape(len(part), -1)) for part in (images, test)]
-
-
-def draw_batches(key, count, settings):
-    """Return the places of each step's images: pass after pass over all of them."""
-    needed = settings["steps"] * settings["batch_size"]
-    keys = jax.random.split(key, math.ceil(needed / count))
-    orders = jnp.concatenate([jax.random.permutation(key, count) for key in keys])
-    return orders[:needed].reshape(settings["steps"], -1)
+    return images, test[np.random.default_rng(settings["seed"]).permutation(len(test))]
 
 
 def beta_vae_loss(networks, X, key, beta):
@@ -189,25 +193,6 @@ def beta_vae_loss(networks, X, key, beta):
         return beta_vae(key, networks.decoder, x, mean, scale, beta)
 
     return jnp.mean(jax.vmap(of_point)(jax.random.split(key, len(X)), X))
-
-
-@eqx.filter_jit
-def train(objective, networks, beta, data, batches, key, step_size):
-    """Return the networks after a step of Adam on each batch of an array, or of several."""
-    params, static = eqx.partition(networks, eqx.is_inexact_array)
-    optimizer = optax.adam(optax.cosine_decay_schedule(step_size, len(batches)))
-
-    def step(carry, inputs):
-        params, state = carry
-        places, key = inputs
-        batch = jax.tree.map(lambda leaf: leaf[places], data)
-        gradient = jax.grad(lambda p: objective(eqx.combine(p, static), batch, key, beta))(params)
-        updates, state = optimizer.update(gradient, state)
-        return (optax.apply_updates(params, updates), state), None
-
-    inputs = batches, jax.random.split(key, len(batches))
-    (params, _), _ = jax.lax.scan(step, (params, optimizer.init(params)), inputs)
-    return eqx.combine(params, static)
 
 
 @eqx.filter_jit
@@ -232,7 +217,7 @@ def _evaluate(networks, X, beta, key, num_draws):
             "taylor": expanded,
             "grae": closed,
             "bound": grae_bound(decoder, x, mean, beta),
-            "reconstruction": GAUSSIAN.loss(x, decoder(mean)),
+            "reconstruction": GAUSSIAN.loss(decoder(mean), x),
             "divergence": kl_to_prior(mean, scale),
             "beta_vae_less_taylor": jnp.mean(draws) - expanded,
             "gap": expanded - closed,
@@ -380,11 +365,6 @@ def _rows(matrix):
     return [" ".join(f"{value:.3g}" for value in row) for row in np.asarray(matrix, float)]
 
 
-def short(value):
-    """Round to four digits, which keeps the file small."""
-    return float(f"{float(value):.4g}")
-
-
 def summarise(settings, results):
     """Return, for each kind of run, means and standard errors over the seeds."""
     return average(results)
@@ -396,15 +376,8 @@ def average(results):
     for group in dict.fromkeys(name.rsplit(", seed ", 1)[0] for name in results):
         runs = [found for name, found in results.items() if name.rsplit(", seed ", 1)[0] == group]
         values[group] = {
-            name: _mean_error([run[name] for run in runs])
+            name: short_mean_error([run[name] for run in runs])
             for name, value in runs[0].items()
             if isinstance(value, float)
         }
     return values
-
-
-def _mean_error(samples):
-    if len(samples) == 1:
-        return [short(samples[0]), None]
-    error = np.std(samples, ddof=1) / math.sqrt(len(samples))
-    return [short(np.mean(samples)), short(error)]

@@ -38,15 +38,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from symcourse.experiments._training import draw_batches, flat_images, short, train_networks
 from symcourse.experiments.k5_objectives_over_beta import (
     Autoencoder,
     average,
     beta_vae_loss,
-    draw_batches,
-    flat_images,
-    short,
+    shuffled_images,
     squared_cosines,
-    train,
 )
 from symlib.autoencoders import (
     GAUSSIAN,
@@ -58,7 +56,6 @@ from symlib.autoencoders import (
     optimal_precision,
     orthogonality_penalty,
 )
-from symlib.data import load
 
 SETTINGS = {
     "seed": 2021,
@@ -85,6 +82,14 @@ SETTINGS = {
     "active": 0.01,  # variance of an encoding, of the prior's
     "figure": {"beta": [0.01, 0.1, 1.0], "methods": ["beta-VAE", "GRAE sampled"], "images": 8},
 }
+# A case of a few seconds, which a test runs again: its name, and what it changes in the settings.
+SMALL = (
+    "GRAE sampled, beta 0.1, seed 0",
+    {"data": "digits", "hidden": 8, "latents": 3, "steps": 40, "samples": 100, "encoded": 100}
+    | {"jacobian_points": 20, "draws": 100, "methods": {"GRAE sampled": [0.1]}}
+    | {"classifier": {"hidden": 8, "features": 3, "steps": 40, "batch_size": 32}}
+    | {"figure": {"beta": [0.1], "methods": ["GRAE sampled"], "images": 1}},
+)
 
 
 def cases(settings):
@@ -102,7 +107,7 @@ def cases(settings):
 
 def run_case(settings, case, key):
     """Return the distances, losses and encodings of one trained model."""
-    images, test = flat_images(settings)
+    images, test = shuffled_images(settings)
     half = settings["samples"]
     classifier = train_classifier(settings)
     features = _Features(classifier)
@@ -112,7 +117,7 @@ def run_case(settings, case, key):
     layers = settings["hidden"], jax.nn.elu, jax.nn.sigmoid
     networks = Autoencoder(keys[0], images.shape[1], settings["latents"], 1, *layers)
     batches = draw_batches(keys[1], len(images), settings)
-    networks = train(
+    networks = train_networks(
         OBJECTIVES[case["method"]],
         networks,
         jnp.float32(case["beta"]),
@@ -182,7 +187,7 @@ def _jacobian_norm(networks, X, key, beta):
         direction = jax.nn.one_hot(jax.random.randint(key, (), 0, latents), latents)
         output, column = jax.jvp(networks.decoder, (mean,), (direction,))
         penalty = 0.5 * latents * jnp.sum(column**2)
-        return GAUSSIAN.loss(x, output) + 0.5 * beta * jnp.sum(mean**2) + penalty
+        return GAUSSIAN.loss(output, x) + 0.5 * beta * jnp.sum(mean**2) + penalty
 
     return jnp.mean(jax.vmap(of_point)(jax.random.split(key, len(X)), X))
 
@@ -193,7 +198,7 @@ def _on_a_quarter(function):
     def objective(networks, X, key, beta):
         decoder, part = networks.decoder, len(X) // 4
         means = jax.vmap(lambda x: networks.posterior(x)[0])(X)
-        plain = jax.vmap(lambda x, m: GAUSSIAN.loss(x, decoder(m)) + 0.5 * beta * jnp.sum(m**2))(
+        plain = jax.vmap(lambda x, m: GAUSSIAN.loss(decoder(m), x) + 0.5 * beta * jnp.sum(m**2))(
             X, means
         )
         whole = jax.vmap(lambda x, m: function(decoder, x, m, beta))(X[:part], means[:part])
@@ -227,7 +232,7 @@ def _evaluate(networks, X, beta, key, own_scale, num_draws):
         scale = scale if own_scale else 1 / jnp.sqrt(jnp.diagonal(K))
         pairs = len(mean) * (len(mean) - 1)
         numbers = {
-            "reconstruction": GAUSSIAN.loss(x, decoder(mean)),
+            "reconstruction": GAUSSIAN.loss(decoder(mean), x),
             "loss_beta_vae": beta_vae(key, decoder, x, mean, scale, beta, num_samples=num_draws),
             "loss_grae": grae(decoder, x, mean, beta),
             "loss_bound": grae_bound(decoder, x, mean, beta),
@@ -331,12 +336,13 @@ def train_classifier(settings):
 @functools.cache
 def _train_classifier(data, seed, step_size, choices):
     choices = dict(choices)
-    images, labels, _, _ = load(data)
-    X, labels = jnp.asarray(images.reshape(len(images), -1)), jnp.asarray(labels)
+    X, labels, _, _ = flat_images(data)
     keys = jax.random.split(jax.random.key(seed), 3)
     classifier = Classifier(keys[0], X.shape[1], 10, choices["hidden"], choices["features"])
     batches = draw_batches(keys[1], len(X), choices)
-    return train(_cross_entropy, classifier, None, (X, labels), batches, keys[2], step_size)
+    return train_networks(
+        _cross_entropy, classifier, None, (X, labels), batches, keys[2], step_size
+    )
 
 
 def _cross_entropy(classifier, batch, key, beta):
@@ -347,8 +353,8 @@ def _cross_entropy(classifier, batch, key, beta):
 
 def _of_classifier(classifier, features, images, test, settings):
     """Return its accuracy, and what distance other real images have from the test images."""
-    _, _, test_images, labels = load(settings["data"])
-    logits = jax.vmap(classifier)(jnp.asarray(test_images.reshape(len(test_images), -1)))
+    _, _, test_images, labels = flat_images(settings["data"])
+    logits = jax.vmap(classifier)(test_images)
     half = settings["samples"]
     reference = features.moments(test[:half])
     return {

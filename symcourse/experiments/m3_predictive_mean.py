@@ -30,6 +30,8 @@ SETTINGS = {
     "draws": 32,  # a step
     "final_draws": 20000,  # for the bound at the end
 }
+# A case of a few seconds, which a test runs again: its name, and what it changes in the settings.
+SMALL = "r=2.0", {"r": [2.0], "starts": 2, "steps": 300, "final_draws": 1000}
 
 
 def cases(settings):

@@ -19,6 +19,7 @@ formula stays within 0.02 k nats.
 
 import functools
 import json
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -44,6 +45,8 @@ SETTINGS = {
     # Sweeps at each node, times k; a quarter of it at the small size.
     "sweeps_times_k": 60000,
 }
+# A case of a few seconds, which a test runs again: its name, and what it changes in the settings.
+SMALL = "k=3 spread, middle 1", {"k": [3]}
 
 
 def spectrum(shape, k, draws):
@@ -210,8 +213,6 @@ def refresh(outcome):
 
 
 if __name__ == "__main__":
-    from symcourse.experiments._runner import RESULTS
-
-    path = RESULTS / "M6.json"
+    path = Path(__file__).parent / "results" / "M6.json"
     outcome = refresh(json.loads(path.read_text("utf-8")))
     path.write_text(json.dumps(outcome, allow_nan=False, indent=2) + "\n", "utf-8")

@@ -21,8 +21,9 @@ from symlib.factorization import (
     log_evidence_upper,
     matrix_mean_field,
 )
+from symlib.groups import printed_log_ratio, stack_rows
 from symlib.inference import fit
-from symlib.posteriors import IsotropicGaussian, printed_log_ratio, stack_rows
+from symlib.posteriors import IsotropicGaussian
 
 SETTINGS = {
     "seed": 4,
@@ -35,6 +36,11 @@ SETTINGS = {
     "chains": 20,
     "final_draws": 500,
 }
+# A case of a few seconds, which a test runs again: its name, and what it changes in the settings.
+SMALL = (
+    "matrix 0",
+    {"size": 6, "num_traits": 2, "steps": 50, "temperatures": 100, "chains": 4, "final_draws": 20},
+)
 
 
 def cases(settings):
@@ -53,21 +59,20 @@ def run_case(settings, case, key):
             keys[2],
             data.ratings,
             k,
-            tau,
             steps=settings["steps"],
             num_samples=settings["final_draws"],
         )
-        plain = fit_matrix(keys[2], data.ratings, k, tau, symmetrize=False, steps=settings["steps"])
+        plain = fit_matrix(keys[2], data.ratings, k, symmetrize=False, steps=settings["steps"])
         printed = fit_printed(settings, keys[3], data.ratings)
         evaluate = functools.partial(printed_bound, settings, keys[4], ratings=data.ratings)
         found = {
-            "log_evidence": log_evidence(keys[0], data.ratings, k, tau, None, *annealing),
+            "log_evidence": log_evidence(keys[0], data.ratings, k, *annealing),
             "log_evidence_upper": log_evidence_upper(
-                keys[1], (data.U, data.V), data.ratings, tau, None, *annealing
+                keys[1], data.factors, data.ratings, *annealing
             ),
             "symmetrized": (mended.bound, mended.bound_error),
             "isotropic_mean_field": (plain.bound, plain.bound_error),
-            "mean_field": (matrix_mean_field(data.ratings, k, tau).objective, 0.0),
+            "mean_field": (matrix_mean_field(data.ratings, k).objective, 0.0),
             "printed": evaluate(base=printed),
             "printed_same_base": evaluate(base=mended.base),
             "printed_matrix_same_base": evaluate(base=mended.base, method="calibrated"),
@@ -84,7 +89,7 @@ def printed_bound(settings, key, base, ratings, method="moore"):
         )
 
     draws = jax.lax.map(draw, jax.random.split(key, settings["final_draws"]), batch_size=50)
-    value = expected_log_joint(base, ratings, settings["noise_variance"]) + base.entropy()
+    value = expected_log_joint(base, ratings) + base.entropy()
     return value + jnp.mean(draws), jnp.std(draws, ddof=1) / math.sqrt(len(draws))
 
 
@@ -119,7 +124,7 @@ def summarise(settings, results):
 
 def fit_printed(settings, key, ratings):
     """Return the base that maximises the printed formula."""
-    k, tau = settings["num_traits"], settings["noise_variance"]
+    k = settings["num_traits"]
 
     def initialize(key):
         row_key, column_key = jax.random.split(key)
@@ -128,7 +133,7 @@ def fit_printed(settings, key, ratings):
         return IsotropicGaussian(mean, math.exp(-4))
 
     def objective(base, key):
-        value = expected_log_joint(base, ratings, tau) + base.entropy()
+        value = expected_log_joint(base, ratings) + base.entropy()
         X, M = stack_rows(base.sample(key)), stack_rows(base.mean)
         return value + printed_log_ratio(X, M, base.variance)
 

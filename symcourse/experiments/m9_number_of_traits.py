@@ -14,7 +14,7 @@ from symlib.factorization import (
     fit_matrix,
     generate_ratings,
     log_evidence,
-    matrix_map,
+    matrix_map_estimate,
     matrix_mean_field,
 )
 
@@ -30,6 +30,12 @@ SETTINGS = {
     "chains": 20,
     "final_draws": 200,
 }
+# A case of a few seconds, which a test runs again: its name, and what it changes in the settings.
+SMALL = (
+    "k = 2",
+    {"size": 6, "true_traits": 1, "data_sets": 1, "steps": 50}
+    | {"temperatures": 100, "chains": 4, "final_draws": 20},
+)
 
 
 def cases(settings):
@@ -51,13 +57,13 @@ def _one(settings, k, index, key):
     data = generate_ratings(data_key, size, size, settings["true_traits"], tau)
     evidence_key, fit_key, printed_key, draw_key = jax.random.split(key, 4)
     annealing = settings["temperatures"], settings["chains"]
-    symmetrized = fit_matrix(fit_key, data.ratings, k, tau, steps=settings["steps"])
-    isotropic = fit_matrix(fit_key, data.ratings, k, tau, symmetrize=False, steps=settings["steps"])
-    mean_field = matrix_mean_field(data.ratings, k, tau)
+    symmetrized = fit_matrix(fit_key, data.ratings, k, steps=settings["steps"])
+    isotropic = fit_matrix(fit_key, data.ratings, k, symmetrize=False, steps=settings["steps"])
+    mean_field = matrix_mean_field(data.ratings, k)
     listing = settings | {"num_traits": k}
     printed = fit_printed(listing, printed_key, data.ratings)
     bounds = {
-        "log_evidence": log_evidence(evidence_key, data.ratings, k, tau, None, *annealing),
+        "log_evidence": log_evidence(evidence_key, data.ratings, k, *annealing),
         "symmetrized": (symmetrized.bound, symmetrized.bound_error),
         "isotropic_mean_field": (isotropic.bound, isotropic.bound_error),
         "mean_field": (mean_field.objective, 0.0),
@@ -66,7 +72,7 @@ def _one(settings, k, index, key):
     predictions = {
         "symmetrized": symmetrized.prediction,
         "mean_field": mean_field.prediction,
-        "map": matrix_map(data.ratings, k, tau).prediction,
+        "map": matrix_map_estimate(data.ratings, k).prediction,
     }
     return {
         "bounds": {name: [float(value), float(error)] for name, (value, error) in bounds.items()},

@@ -24,20 +24,23 @@ Needs MNIST: it is downloaded on first use, see symlib.data.load.
 
 import math
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
-from symlib.data import load
-from symlib.syre import (
-    RELATIVE_SIGMA0,
-    dead_units,
-    default_sigma0,
-    draw_anchor,
-    effective_rank,
-    thresholded_rank,
+from symcourse.experiments._training import (
+    decay_to,
+    flat_images,
+    linear,
+    make_step,
+    short,
+    short_mean_error,
+    start_and_anchor,
+    uniform_layer,
 )
+from symlib.syre import dead_units, effective_rank, thresholded_rank
 
 SETTINGS = {
     "seed": 2024,
@@ -56,6 +59,13 @@ SETTINGS = {
     "test_images": 5000,
     "loss_steps": 50,  # the training loss is the mean over the last steps of a task
 }
+# A case of a few seconds, which a test runs again: its name, and what it changes in the settings.
+SMALL = (
+    "seed 0",
+    {"data": "digits", "tasks": 2, "steps": 10, "batch_size": 16, "loss_steps": 5}
+    | {"methods": ["weight decay", "syre 0.1"], "rank_batch": 100, "test_images": 100}
+    | {"layers": {"conv1": [25, 3], "conv2": [75, 4], "hidden": [64, 8], "output": [8, 10]}},
+)
 
 
 def cases(settings):
@@ -65,27 +75,25 @@ def cases(settings):
 
 def run_case(settings, case, key):
     """Return, for each method, what was measured after each task."""
-    images, labels, test_images, test_labels = load("mnist")
-    count = settings["test_images"]
-    data = jnp.asarray(images.reshape(len(images), -1)), jnp.asarray(labels)
-    test_images = test_images[:count].reshape(count, -1)
-    test = jnp.asarray(test_images), jnp.asarray(test_labels[:count])
+    images, labels, *test = flat_images(settings.get("data", "mnist"))
+    data, test = (images, labels), tuple(part[: settings["test_images"]] for part in test)
     start_key, anchor_key, task_key, batch_key = jax.random.split(key, 4)
     start = _network(start_key, settings["layers"])
-    tasks = _permutations(task_key, settings["tasks"], test_images.shape[1])
+    tasks = _permutations(task_key, settings["tasks"], images.shape[1])
     found = {}
     for method in settings["methods"]:
-        params, anchor = _begin(start, anchor_key, method)
+        params, anchor = start_and_anchor(start, anchor_key, method)
         gamma = 0.0 if method == "no decay" else settings["gamma"]
-        state = _optimizer(settings).init(params)
+        decay = anchor, jnp.float32(gamma)
+        state = _optimizer(settings, *decay).init(params)
         entries = []
         for number, permutation in enumerate(tasks):
             order = jax.random.permutation(jax.random.fold_in(batch_key, number), len(images))
             batches = order[: settings["steps"] * settings["batch_size"]]
             batches = batches.reshape(settings["steps"], -1)
-            params, state, loss = _train(params, state, anchor, gamma, permutation, data, batches)
-            entry = {"train_loss": loss, **_evaluate(params, permutation, test)}
-            entries.append({name: _short(value) for name, value in entry.items()})
+            params, state, loss = _train(settings, params, state, decay, permutation, data, batches)
+            entry = {"train_loss": loss, **_evaluate(settings, params, permutation, test)}
+            entries.append({name: _finite(value) for name, value in entry.items()})
         found[method] = {name: [entry[name] for entry in entries] for name in entries[0]}
     return found
 
@@ -97,27 +105,12 @@ def _permutations(key, tasks, pixels):
     return jnp.concatenate([jnp.arange(pixels)[None], orders])
 
 
-def _begin(start, key, method):
-    """Return the start of phi and the anchor."""
-    if method in ("weight decay", "no decay"):
-        return start, jax.tree.map(jnp.zeros_like, start)
-    if method == "L2 Init":
-        return start, start
-    factor = float(method.removeprefix("syre ")) / RELATIVE_SIGMA0
-    sigma0 = jax.tree.map(lambda sigma: factor * sigma, default_sigma0(start))
-    theta_0, _ = draw_anchor(start, key, sigma0)
-    return jax.tree.map(jnp.add, start, theta_0), theta_0
-
-
 def _network(key, layers):
-    """Return weights uniform in +-1 / sqrt(fan-in)."""
-    params = {}
     keys = jax.random.split(key, len(layers))
-    for layer_key, (name, (inputs, outputs)) in zip(keys, layers.items(), strict=True):
-        bound = 1 / math.sqrt(inputs)
-        draws = jax.random.uniform(layer_key, (outputs, inputs + 1), minval=-bound, maxval=bound)
-        params[name] = {"weight": draws[:, :-1], "bias": draws[:, -1]}
-    return params
+    return {
+        name: uniform_layer(layer_key, *layers[name])
+        for layer_key, name in zip(keys, layers, strict=True)
+    }
 
 
 def _convolution(layer, x):
@@ -141,9 +134,7 @@ def _features(params, x):
 
 
 def _head(params, features):
-    hidden, output = params["hidden"], params["output"]
-    units = jax.nn.relu(features @ hidden["weight"].T + hidden["bias"])
-    return units @ output["weight"].T + output["bias"]
+    return linear(params["output"], jax.nn.relu(linear(params["hidden"], features)))
 
 
 def _loss(params, x, y):
@@ -151,52 +142,43 @@ def _loss(params, x, y):
     return optax.softmax_cross_entropy_with_integer_labels(logits, y).mean()
 
 
-def _optimizer(settings):
-    return optax.sgd(settings["step_size"], settings["momentum"])
+def _optimizer(settings, anchor, gamma):
+    return optax.chain(
+        decay_to(anchor, gamma), optax.sgd(settings["step_size"], settings["momentum"])
+    )
 
 
-@jax.jit
-def _train(params, state, anchor, gamma, permutation, data, batches):
+@eqx.filter_jit
+def _train(settings, params, state, decay, permutation, data, batches):
     """Return parameters, state, and the mean training loss of the last steps."""
     images, labels = data
-    optimizer = _optimizer(SETTINGS)
 
-    def step(carry, places):
-        params, state = carry
-        x, y = images[places][:, permutation], labels[places]
-        loss, gradient = jax.value_and_grad(_loss)(params, x, y)
-        gradient = jax.tree.map(
-            lambda slope, leaf, centre: slope + 2 * gamma * (leaf - centre),
-            gradient,
-            params,
-            anchor,
-        )
-        updates, state = optimizer.update(gradient, state)
-        return (optax.apply_updates(params, updates), state), loss
+    def loss(params, places):
+        return _loss(params, images[places][:, permutation], labels[places])
 
-    (params, state), losses = jax.lax.scan(step, (params, state), batches)
-    return params, state, jnp.mean(losses[-SETTINGS["loss_steps"] :])
+    step = make_step(loss, _optimizer(settings, *decay))
+    (params, state), losses = jax.lax.scan(step, (params, state), (batches,))
+    return params, state, jnp.mean(losses[-settings["loss_steps"] :])
 
 
-@jax.jit
-def _evaluate(params, permutation, test):
-    size = SETTINGS["rank_batch"]
+@eqx.filter_jit
+def _evaluate(settings, params, permutation, test):
+    size = settings["rank_batch"]
     images = test[0][:, permutation].reshape(-1, size, test[0].shape[1])
     features = jax.lax.map(lambda few: _features(params, few), images)
     logits = _head(params, features.reshape(len(test[1]), -1))
     return {
         "accuracy": jnp.mean(jnp.argmax(logits, axis=1) == test[1]),
-        "rank": thresholded_rank(features[0], SETTINGS["threshold"]),
+        "rank": thresholded_rank(features[0], settings["threshold"]),
         "effective_rank": effective_rank(features[0]),
         "dead_features": dead_units(features[0]),
-        "norm": optax.global_norm(params),
+        "norm": optax.tree.norm(params),
     }
 
 
-def _short(value):
+def _finite(value):
     """Round to four digits, which keeps the file small; None for what overflowed."""
-    value = float(value)
-    return float(f"{value:.4g}") if math.isfinite(value) else None
+    return short(value) if math.isfinite(value) else None
 
 
 def summarise(settings, results):
@@ -209,7 +191,9 @@ def summarise(settings, results):
     for method in settings["methods"]:
         runs = [result[method] for result in results.values()]
         values[method] = {
-            name: [_mean_error(samples) for samples in np.transpose([run[name] for run in runs])]
+            name: [
+                short_mean_error(samples) for samples in np.transpose([run[name] for run in runs])
+            ]
             for name in ("accuracy", "rank")
         }
         values[method]["collapsed_after"] = [_collapse(run["accuracy"]) for run in runs]
@@ -220,8 +204,3 @@ def _collapse(accuracies):
     above = np.flatnonzero(np.array(accuracies) >= 0.2)
     first = int(above[-1]) + 2 if len(above) else 1
     return first if first <= len(accuracies) else None
-
-
-def _mean_error(samples):
-    error = np.std(samples, ddof=1) / math.sqrt(len(samples))
-    return [_short(np.mean(samples)), _short(error)]

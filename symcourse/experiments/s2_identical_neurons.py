@@ -23,15 +23,23 @@ Needs MNIST: it is downloaded on first use, see symlib.data.load.
 """
 
 import functools
-import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
-from symlib.data import load
-from symlib.syre import RELATIVE_SIGMA0, dead_units, default_sigma0, draw_anchor, effective_rank
+from symcourse.experiments._training import (
+    decay_to,
+    flat_images,
+    linear,
+    make_step,
+    relative_anchor,
+    short,
+    short_mean_error,
+    uniform_layer,
+)
+from symlib.syre import dead_units, effective_rank
 
 SETTINGS = {
     "seed": 2024,
@@ -64,6 +72,13 @@ SETTINGS = {
     "evaluated": 10000,
     "rank_batch": 1000,
 }
+# A case of a few seconds, which a test runs again: its name, and what it changes in the settings.
+SMALL = (
+    "sgd, seed 0",
+    {"data": "digits", "width": 6, "fractions": [0.5, 1.0], "passes": 4, "segments": 4}
+    | {"sweep": {"gamma": [1e-3], "sigma0": [0.1]}, "curve_segments": [1, 4]}
+    | {"evaluated": 500, "rank_batch": 100},
+)
 
 
 def cases(settings):
@@ -77,9 +92,8 @@ def cases(settings):
 
 def run_case(settings, case, key):
     """Return, for each method and fraction, losses, accuracy, and how the units came apart."""
-    images, labels, test_images, test_labels = load("mnist")
-    data = jnp.asarray(images.reshape(len(images), -1)), jnp.asarray(labels)
-    test = jnp.asarray(test_images.reshape(len(test_images), -1)), jnp.asarray(test_labels)
+    images, labels, *test = flat_images(settings.get("data", "mnist"))
+    data = images, labels
     start_key, anchor_key, batch_key = jax.random.split(key, 3)
     names, runs = zip(*_runs(settings), strict=True)
     begun = [_begin(start_key, anchor_key, settings["width"], run) for run in runs]
@@ -87,21 +101,25 @@ def run_case(settings, case, key):
     gamma = jnp.array([run["gamma"] for run in runs])
     identical = jnp.array([round(run["fraction"] * settings["width"]) for run in runs])
     batches = _batches(batch_key, len(images), settings)
+    optimizer = case["optimizer"]
+    step_size = settings["optimizers"][optimizer]
     params, losses, spreads = _train(
-        case["optimizer"], params, anchor, gamma, identical, data, batches
+        *(params, anchor, gamma, identical, data, batches),
+        optimizer=optimizer,
+        step_size=step_size,
     )
     shown = np.array(settings["curve_segments"]) - 1
     steps = batches.shape[1] * np.arange(1, settings["segments"] + 1)
     found = {"curve_steps": steps[shown].tolist(), "runs": {}}
     final = _evaluate(params, data, test, settings)
     for place, name in enumerate(names):
-        entry = {label: _short(values[place]) for label, values in final.items()}
+        entry = {label: short(values[place]) for label, values in final.items()}
         spread = spreads[place]
         escaped = np.flatnonzero(spread > settings["escaped"])
-        entry["spread"] = _short(spread[-1])
+        entry["spread"] = short(spread[-1])
         entry["escape_step"] = int(steps[escaped[0]]) if len(escaped) else None
         if not name.startswith("sweep"):
-            entry["loss_curve"] = [_short(loss) for loss in losses[place, shown]]
+            entry["loss_curve"] = [short(loss) for loss in losses[place, shown]]
         found["runs"][name] = entry
     return found
 
@@ -126,38 +144,31 @@ def _begin(start_key, anchor_key, width, run):
     """Return the start of phi and the anchor of one run."""
     symmetric = _network(start_key, width, run["fraction"])
     zero = jax.tree.map(jnp.zeros_like, symmetric)
-    factor = run["sigma0"] / RELATIVE_SIGMA0
-    sigma0 = jax.tree.map(lambda sigma: factor * sigma, default_sigma0(symmetric))
-    theta_0, _ = draw_anchor(symmetric, anchor_key, sigma0)
+    theta_0 = relative_anchor(symmetric, anchor_key, run["sigma0"])
     anchor = {"zero": zero, "start": symmetric, "random": theta_0}[run["anchor"]]
     moved = jax.tree.map(jnp.add, symmetric, theta_0)
     return (symmetric if run["start"] == "symmetric" else moved), anchor
 
 
 def _network(key, width, fraction):
-    """Return weights uniform in +-1 / sqrt(fan-in), whose first units are copies of the first."""
+    """Return the layers' parameters, whose first units are copies of the first."""
     hidden_key, output_key = jax.random.split(key)
     copied = np.arange(width)
     copied[: round(fraction * width)] = 0
-    hidden, output = _linear(hidden_key, 784, width), _linear(output_key, width, 10)
+    hidden = uniform_layer(hidden_key, 784, width)
+    output = uniform_layer(output_key, width, 10)
     return {
         "hidden": jax.tree.map(lambda leaf: leaf[copied], hidden),
         "output": {**output, "weight": output["weight"][:, copied]},
     }
 
 
-def _linear(key, inputs, outputs):
-    bound = 1 / math.sqrt(inputs)
-    draws = jax.random.uniform(key, (outputs, inputs + 1), minval=-bound, maxval=bound)
-    return {"weight": draws[:, :-1], "bias": draws[:, -1]}
-
-
 def _activations(params, x):
-    return jax.nn.relu(x @ params["hidden"]["weight"].T + params["hidden"]["bias"])
+    return jax.nn.relu(linear(params["hidden"], x))
 
 
 def _logits(params, x):
-    return _activations(params, x) @ params["output"]["weight"].T + params["output"]["bias"]
+    return linear(params["output"], _activations(params, x))
 
 
 def _loss(params, x, y):
@@ -179,33 +190,25 @@ def _batches(key, count, settings):
     return orders.ravel()[: steps * size].reshape(segments, -1, size)
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _train(optimizer, params, anchor, gamma, identical, data, batches):
+@functools.partial(jax.jit, static_argnames=("optimizer", "step_size"))
+def _train(params, anchor, gamma, identical, data, batches, *, optimizer, step_size):
     """Return the trained parameters, and for each segment the mean loss and the spread."""
-    step_size = SETTINGS["optimizers"][optimizer]
     transformation = {"sgd": optax.sgd, "adam": optax.adam}[optimizer](step_size)
     images, labels = data
 
+    def loss(params, places):
+        return _loss(params, images[places], labels[places])
+
     def train_one(run):
         params, anchor, gamma, identical = run
-
-        def step(carry, places):
-            params, state = carry
-            loss, gradient = jax.value_and_grad(_loss)(params, images[places], labels[places])
-            gradient = jax.tree.map(
-                lambda slope, leaf, centre: slope + 2 * gamma * (leaf - centre),
-                gradient,
-                params,
-                anchor,
-            )
-            updates, state = transformation.update(gradient, state)
-            return (optax.apply_updates(params, updates), state), loss
+        chain = optax.chain(decay_to(anchor, gamma), transformation)
+        step = make_step(loss, chain)
 
         def segment(carry, places):
-            carry, losses = jax.lax.scan(step, carry, places)
+            carry, losses = jax.lax.scan(step, carry, (places,))
             return carry, (jnp.mean(losses), _spread(carry[0], identical))
 
-        carry = params, transformation.init(params)
+        carry = params, chain.init(params)
         (params, _), (losses, spreads) = jax.lax.scan(segment, carry, batches)
         return params, losses, spreads
 
@@ -251,11 +254,6 @@ def _distinct(units, alike):
     return jnp.sum(~jnp.any(jnp.tril(near, -1), axis=1))
 
 
-def _short(value):
-    """Round to four digits, which keeps the file small."""
-    return float(f"{float(value):.4g}")
-
-
 def summarise(settings, results):
     """Return, for each optimizer and run, the mean and the standard error over the seeds.
 
@@ -274,12 +272,7 @@ def _summary(entries):
     escapes = [entry["escape_step"] for entry in entries if entry["escape_step"] is not None]
     names = ("train_loss", "test_accuracy", "distinct_units", "effective_rank")
     return {
-        **{name: _mean_error([entry[name] for entry in entries]) for name in names},
+        **{name: short_mean_error([entry[name] for entry in entries]) for name in names},
         "escaped": len(escapes),
         "escape_step": float(np.median(escapes)) if escapes else None,
     }
-
-
-def _mean_error(samples):
-    error = np.std(samples, ddof=1) / math.sqrt(len(samples))
-    return [_short(np.mean(samples)), _short(error)]

@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from symcourse.experiments._training import mean_error
 from symlib.syre import degree_of_symmetry, draw_anchor, drop_weights, fix_weights
 
 SETTINGS = {
@@ -40,6 +41,12 @@ SETTINGS = {
     # Plain gradient descent, looked at on its way.
     "stops": [500, 1000, 2000, 3000, 5000, 10_000, 20_000, 50_000, 100_000],
 }
+# A case of a few seconds, which a test runs again: its name, and what it changes in the settings.
+SMALL = (
+    "unstructured, syre",
+    {"size": 6, "seeds": 2, "steps": 300, "learning_rate": 0.01, "gammas": [0.5, 5.0]}
+    | {"relative_sigma0s": [0.1, 3.0]},
+)
 
 METHODS = ["plain", "weight decay", "syre", "W-fix", "dropout"]
 
@@ -71,11 +78,14 @@ def run_case(settings, case, key):
     ]
 
 
-@functools.cache
-def problem(spectrum, seed):
+def problem(settings, spectrum, seed):
     """Return B, its eigenvalues (ascending), its eigenvectors as rows, and a start."""
-    random = np.random.default_rng([SETTINGS["seed"], seed])
-    size = SETTINGS["size"]
+    return _problem(spectrum, settings["size"], settings["seed"], seed)
+
+
+@functools.cache
+def _problem(spectrum, size, *seeds):
+    random = np.random.default_rng(seeds)
     if spectrum == "structured":
         values = random.normal(size=size)
         order = np.argsort(values)
@@ -88,7 +98,7 @@ def problem(spectrum, seed):
 
 def _all_seeds(settings, spectrum):
     """Return the eigenvalues and the starts along the eigenvectors, shape (seeds, size)."""
-    problems = [problem(spectrum, seed) for seed in range(settings["seeds"])]
+    problems = [problem(settings, spectrum, seed) for seed in range(settings["seeds"])]
     values = jnp.stack([values for _, values, _, _ in problems])
     return values, jnp.stack([rows @ start for _, _, rows, start in problems])
 
@@ -192,7 +202,7 @@ def _fixed(settings, spectrum, key):
 
 
 def _fix_one(settings, spectrum, seed, key, fraction, sigma):
-    matrix, _, directions, start = problem(spectrum, seed)
+    matrix, _, directions, start = problem(settings, spectrum, seed)
     w = np.array(fix_weights(jnp.asarray(start), key, fraction, sigma)[0])
     free = w == start
     values, columns = np.linalg.eigh(matrix[np.ix_(free, free)])
@@ -219,8 +229,8 @@ def _objective_and_degree(settings, spectrum, matrix, directions, w):
 def _dropout(settings, spectrum, key):
     rates = settings["dropout_rates"]
     measured = []
-    for seed in range(settings["dropout_seeds"]):
-        matrix, _, directions, start = problem(spectrum, seed)
+    for seed in range(min(settings["dropout_seeds"], settings["seeds"])):
+        matrix, _, directions, start = problem(settings, spectrum, seed)
         diagonal = spectrum == "structured"
         ends = _drop(
             jnp.asarray(np.diag(matrix) if diagonal else matrix, jnp.float32),
@@ -282,7 +292,7 @@ def summarise(settings, results):
     degrees = [*range(0, settings["size"], 25), 990, 995, settings["size"] - 1]
     best = {}
     for spectrum, threshold in settings["thresholds"].items():
-        spectra = [problem(spectrum, seed)[1] for seed in range(settings["seeds"])]
+        spectra = [problem(settings, spectrum, seed)[1] for seed in range(settings["seeds"])]
         best[spectrum] = np.array([-(one[-1] ** 2) / 4 for one in spectra])
         values["best"][spectrum] = float(best[spectrum].mean())
         excess = np.mean([frontier(one, threshold) for one in spectra], axis=0)
@@ -300,14 +310,9 @@ def _summary(row, best):
     measured = ("objective", "degree", "limit")
     summary = {key: value for key, value in row.items() if key not in measured}
     objective = np.array(row["objective"])
-    summary["excess"] = _mean_error(objective - best[: len(objective)])
-    summary["objective"] = _mean_error(objective)
-    summary["degree"] = _mean_error(row["degree"])
+    summary["excess"] = mean_error(objective - best[: len(objective)])
+    summary["objective"] = mean_error(objective)
+    summary["degree"] = mean_error(row["degree"])
     if "limit" in row:
         summary["limit"] = float(np.mean(row["limit"]))
     return summary
-
-
-def _mean_error(samples):
-    samples = np.asarray(samples, float)
-    return [float(samples.mean()), float(samples.std(ddof=1) / math.sqrt(len(samples)))]

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from symcourse.experiments._training import make_step, mean_error
 from symlib.syre import anchored_decay, decay_to_initial, fix_weights
 
 SETTINGS = {
@@ -35,6 +36,11 @@ SETTINGS = {
     "relative_sigma0s": [0.01, 0.1, 1.0],  # times 1 / sqrt(200); the first is the default
     "thresholds": [1e-3, 1e-2],
 }
+# A case of a few seconds, which a test runs again: its name, and what it changes in the settings.
+SMALL = (
+    "sparse, W-fix and decay",
+    {"size": 12, "examples": 30, "relevant": {"sparse": 3}, "seeds": 2, "steps": 200, "stops": 2},
+)
 
 
 def cases(settings):
@@ -88,15 +94,11 @@ def _run(settings, key, teacher, method):
         parts.append(hold)
     optimizer = optax.chain(*parts)
 
-    def loss(params, x, y):
-        return (x @ (params[0] * params[1]) - y) ** 2
-
-    def step(carry, key):
-        params, state = carry
+    def loss(params, key):
         i = jax.random.randint(key, (), 0, count)
-        gradient = jax.grad(loss)(params, inputs[i], labels[i])
-        updates, state = optimizer.update(gradient, state, params)
-        return (optax.apply_updates(params, updates), state), None
+        return (inputs[i] @ (params[0] * params[1]) - labels[i]) ** 2
+
+    step = make_step(loss, optimizer)
 
     def measure(params):
         u, w = params
@@ -105,7 +107,7 @@ def _run(settings, key, teacher, method):
         return dead, jnp.sum((u * w - target) ** 2)
 
     def block(carry, keys):
-        return jax.lax.scan(step, carry, keys)[0], measure(carry[0])
+        return jax.lax.scan(step, carry, (keys,))[0], measure(carry[0])
 
     stops = settings["stops"]
     keys = jax.random.split(steps_key, (stops, settings["steps"] // stops))
@@ -121,14 +123,12 @@ def summarise(settings, results):
     values = {"steps": [settings["steps"] // stops * i for i in range(stops + 1)], "rows": {}}
     for name, result in results.items():
         values["rows"][name] = {
-            "dead": [_mean_error(one) for one in result["dead"]],
-            "excess_error": _mean_error(result["excess_error"]),
+            "dead": [_named(one) for one in result["dead"]],
+            "excess_error": _named(result["excess_error"]),
             "never_frozen": float(np.mean(result["never_frozen"])),
         }
     return values
 
 
-def _mean_error(samples):
-    samples = np.asarray(samples, float)
-    error = samples.std(axis=0, ddof=1) / math.sqrt(len(samples))
-    return {"mean": samples.mean(axis=0).tolist(), "error": error.tolist()}
+def _named(samples):
+    return dict(zip(("mean", "error"), mean_error(samples), strict=True))

@@ -22,23 +22,25 @@ a rank of its own: "anchor_rank_before" is the rank that the anchor alone gives,
 Needs MNIST: it is downloaded on first use, see symlib.data.load.
 """
 
-import math
+import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
-from symlib.data import load
-from symlib.syre import (
-    RELATIVE_SIGMA0,
-    covariance_spectrum,
-    dead_units,
-    default_sigma0,
-    draw_anchor,
-    effective_rank,
-    thresholded_rank,
+from symcourse.experiments._training import (
+    decay_to,
+    draw_batches,
+    flat_images,
+    linear,
+    short,
+    short_mean_error,
+    start_and_anchor,
+    train,
+    uniform_layer,
 )
+from symlib.syre import covariance_spectrum, dead_units, effective_rank, thresholded_rank
 
 SETTINGS = {
     "seed": 2024,
@@ -62,6 +64,13 @@ SETTINGS = {
     "spectra_places": [1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 25, 30, 40, 50, 65, 80, 100]
     + [125, 150, 175, 200, 225, 250, 275, 300],
 }
+# A case of a few seconds, which a test runs again: its name, and what it changes in the settings.
+SMALL = (
+    "gamma 0.01, alpha 1.0, seed 0",
+    {"data": "digits", "widths": [784, 12, 12, 10], "steps": 60, "last_steps": 20}
+    | {"methods": ["weight decay", "syre 0.1", "L2 Init"], "rank_batch": 200}
+    | {"spectra_places": [1, 2, 3, 12]},
+)
 
 
 def cases(settings):
@@ -78,17 +87,17 @@ def cases(settings):
 
 def run_case(settings, case, key):
     """Return, for each method, accuracies, losses and ranks after training."""
-    images, labels, test_images, test_labels = load("mnist")
-    data = jnp.asarray(images.reshape(len(images), -1)), jnp.asarray(labels)
-    test = jnp.asarray(test_images.reshape(len(test_images), -1)), jnp.asarray(test_labels)
+    images, labels, *test = flat_images(settings.get("data", "mnist"))
+    data = images, labels
     start_key, anchor_key, batch_key = jax.random.split(key, 3)
     start = _network(start_key, settings["widths"])
-    batches = _batches(batch_key, len(images), settings)
+    batches = draw_batches(batch_key, len(images), settings)
+    schedule = settings["step_size"], settings["last_steps"], settings["momentum"]
     with_spectra = (case["gamma"], case["alpha"]) == (settings["spectra_gamma"], 1.0)
     found = {}
     for method in _methods(settings, **case):
-        params, anchor = _begin(start, anchor_key, method)
-        params = _train(params, anchor, case["gamma"], case["alpha"], data, batches)
+        params, anchor = start_and_anchor(start, anchor_key, method)
+        params = _train(params, anchor, case["gamma"], case["alpha"], data, batches, schedule)
         found[method] = _evaluate(params, anchor, case["alpha"], data, test, settings)
         if with_spectra:
             found[method]["spectra"] = _spectra(params, test, settings)
@@ -103,74 +112,32 @@ def _methods(settings, gamma, alpha):
     return settings["methods"] + swept
 
 
-def _begin(start, key, method):
-    """Return the start of phi and the anchor."""
-    if method in ("weight decay", "no decay"):
-        return start, jax.tree.map(jnp.zeros_like, start)
-    if method == "L2 Init":
-        return start, start
-    factor = float(method.removeprefix("syre ")) / RELATIVE_SIGMA0
-    sigma0 = jax.tree.map(lambda sigma: factor * sigma, default_sigma0(start))
-    theta_0, _ = draw_anchor(start, key, sigma0)
-    return jax.tree.map(jnp.add, start, theta_0), theta_0
-
-
 def _network(key, widths):
-    """Return weights uniform in +-1 / sqrt(fan-in)."""
-    layers = []
     keys = jax.random.split(key, len(widths) - 1)
-    for layer_key, inputs, outputs in zip(keys, widths[:-1], widths[1:], strict=True):
-        bound = 1 / math.sqrt(inputs)
-        draws = jax.random.uniform(layer_key, (outputs, inputs + 1), minval=-bound, maxval=bound)
-        layers.append({"weight": draws[:, :-1], "bias": draws[:, -1]})
-    return layers
-
-
-def _linear(layer, x):
-    return x @ layer["weight"].T + layer["bias"]
+    return [uniform_layer(*layer) for layer in zip(keys, widths[:-1], widths[1:], strict=True)]
 
 
 def _logits(params, x):
     for layer in params[:-1]:
-        x = jax.nn.relu(_linear(layer, x))
-    return _linear(params[-1], x)
+        x = jax.nn.relu(linear(layer, x))
+    return linear(params[-1], x)
 
 
 def _loss(params, x, y):
     return optax.softmax_cross_entropy_with_integer_labels(_logits(params, x), y).mean()
 
 
-def _batches(key, count, settings):
-    """Return the images of each step, shape (steps, batch): pass after pass over all of them."""
-    needed = settings["steps"] * settings["batch_size"]
-    keys = jax.random.split(key, math.ceil(needed / count))
-    orders = jnp.concatenate([jax.random.permutation(key, count) for key in keys])
-    return orders[:needed].reshape(settings["steps"], -1)
-
-
-@jax.jit
-def _train(params, anchor, gamma, alpha, data, batches):
-    settings = SETTINGS
-    schedule = optax.linear_schedule(
-        settings["step_size"], 0.0, settings["last_steps"], len(batches) - settings["last_steps"]
-    )
-    optimizer = optax.sgd(schedule, settings["momentum"])
+@functools.partial(jax.jit, static_argnames="schedule")
+def _train(params, anchor, gamma, alpha, data, batches, schedule):
+    step_size, last_steps, momentum = schedule
+    falling = optax.linear_schedule(step_size, 0.0, last_steps, len(batches) - last_steps)
+    optimizer = optax.chain(decay_to(anchor, gamma), optax.sgd(falling, momentum))
     images, labels = data
 
-    def step(carry, places):
-        params, state = carry
-        gradient = jax.grad(_loss)(params, alpha * images[places], labels[places])
-        gradient = jax.tree.map(
-            lambda slope, leaf, centre: slope + 2 * gamma * (leaf - centre),
-            gradient,
-            params,
-            anchor,
-        )
-        updates, state = optimizer.update(gradient, state)
-        return (optax.apply_updates(params, updates), state), None
+    def loss(params, places):
+        return _loss(params, alpha * images[places], labels[places])
 
-    (params, _), _ = jax.lax.scan(step, (params, optimizer.init(params)), batches)
-    return params
+    return train(loss, optimizer, params, batches)
 
 
 def _evaluate(params, anchor, alpha, data, test, settings):
@@ -178,9 +145,9 @@ def _evaluate(params, anchor, alpha, data, test, settings):
     train = data[0][:first], data[1][:first]
     train_loss, train_accuracy = _quality(params, alpha, *train)
     test_loss, test_accuracy = _quality(params, alpha, *test)
-    before = _linear(params[0], alpha * few)
+    before = linear(params[0], alpha * few)
     after = jax.nn.relu(before)
-    of_anchor = _linear(anchor[0], alpha * few)
+    of_anchor = linear(anchor[0], alpha * few)
     found = {
         "train_loss": train_loss,
         "test_loss": test_loss,
@@ -192,10 +159,10 @@ def _evaluate(params, anchor, alpha, data, test, settings):
         "effective_rank_before": effective_rank(before),
         "effective_rank_after": effective_rank(after),
         "dead_units": dead_units(after),
-        "norm": optax.global_norm(params),
-        "distance_to_anchor": optax.global_norm(jax.tree.map(jnp.subtract, params, anchor)),
+        "norm": optax.tree.norm(params),
+        "distance_to_anchor": optax.tree.norm(jax.tree.map(jnp.subtract, params, anchor)),
     }
-    return {name: _short(value) for name, value in found.items()}
+    return {name: short(value) for name, value in found.items()}
 
 
 @jax.jit
@@ -212,17 +179,12 @@ def _rank(features, settings):
 
 def _spectra(params, test, settings):
     """Return thinned spectra of the first layer before and after activation, for alpha 1."""
-    before = _linear(params[0], test[0][: settings["rank_batch"]])
+    before = linear(params[0], test[0][: settings["rank_batch"]])
     places = np.array(settings["spectra_places"]) - 1
     return {
-        name: [_short(value) for value in np.asarray(covariance_spectrum(features))[places]]
+        name: [short(value) for value in np.asarray(covariance_spectrum(features))[places]]
         for name, features in (("before", before), ("after", jax.nn.relu(before)))
     }
-
-
-def _short(value):
-    """Round to four digits, which keeps the file small."""
-    return float(f"{float(value):.4g}")
 
 
 def summarise(settings, results):
@@ -232,7 +194,7 @@ def summarise(settings, results):
         runs = [result for name, result in results.items() if name.startswith(f"{group},")]
         values[group] = {
             method: {
-                name: _mean_error([run[method][name] for run in runs])
+                name: short_mean_error([run[method][name] for run in runs])
                 for name in (
                     "train_accuracy",
                     "test_accuracy",
@@ -246,8 +208,3 @@ def summarise(settings, results):
             for method in runs[0]
         }
     return values
-
-
-def _mean_error(samples):
-    error = np.std(samples, ddof=1) / math.sqrt(len(samples))
-    return [_short(np.mean(samples)), _short(error)]

@@ -29,20 +29,23 @@ Needs MNIST: it is downloaded on first use, see symlib.data.load.
 
 import math
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
-from symlib.data import load
-from symlib.syre import (
-    RELATIVE_SIGMA0,
-    covariance_spectrum,
-    default_sigma0,
-    draw_anchor,
-    effective_rank,
-    thresholded_rank,
+from symcourse.experiments._training import (
+    draw_batches,
+    flat_images,
+    linear,
+    pull,
+    short,
+    short_mean_error,
+    start_and_anchor,
+    train,
+    uniform_layer,
 )
+from symlib.syre import covariance_spectrum, effective_rank, thresholded_rank
 
 SETTINGS = {
     "seed": 2024,
@@ -69,6 +72,11 @@ SETTINGS = {
     "rank_batch": 1000,
     "evaluated": 5000,
 }
+# A case of a few seconds, which a test runs again: its name, and what it changes in the settings.
+SMALL = (
+    "beta 10, seed 0",
+    {"data": "digits", "hidden": 12, "latent": 5, "steps": 60, "rank_batch": 200},
+)
 
 
 def cases(settings):
@@ -82,20 +90,18 @@ def cases(settings):
 
 def run_case(settings, case, key):
     """Return, for each method and gamma, losses and ranks after training."""
-    images, _, test_images, _ = load(settings["data"])
-    images = jnp.asarray(images.reshape(len(images), -1))
-    test = jnp.asarray(test_images.reshape(len(test_images), -1)[: settings["evaluated"]])
+    images, _, test, _ = flat_images(settings["data"])
+    test = test[: settings["evaluated"]]
     start_key, anchor_key, batch_key, noise_key, test_key = jax.random.split(key, 5)
     start = _network(start_key, images.shape[1], settings)
-    batches = _batches(batch_key, len(images), settings)
+    batches = draw_batches(batch_key, len(images), settings)
     found = {}
     for method, gamma in _runs(settings, **case):
         params, anchor = _begin(start, anchor_key, method)
-        params = _train(params, anchor, gamma, case["beta"], images, batches, noise_key)
-        values = _evaluate(params, anchor, case["beta"], test, test_key)
-        found[f"{method}, gamma {gamma:g}"] = {
-            name: _short(value) for name, value in values.items()
-        }
+        strengths = jnp.float32(gamma), jnp.float32(case["beta"])
+        params = _train(settings, params, anchor, *strengths, images, batches, noise_key)
+        values = _evaluate(settings, params, anchor, strengths[1], test, test_key)
+        found[f"{method}, gamma {gamma:g}"] = {name: short(value) for name, value in values.items()}
     return found
 
 
@@ -111,43 +117,27 @@ def _runs(settings, beta):
 
 def _begin(start, key, method):
     """Return the parameters at the start and the anchor of the encoder."""
-    encoder = start["encoder"]
-    if method in ("plain", "weight decay"):
-        return start, jax.tree.map(jnp.zeros_like, encoder)
-    if method == "L2 Init":
-        return start, encoder
-    factor = float(method.removeprefix("syre ")) / RELATIVE_SIGMA0
-    sigma0 = jax.tree.map(lambda sigma: factor * sigma, default_sigma0(encoder))
-    theta_0, _ = draw_anchor(encoder, key, sigma0)
-    return {**start, "encoder": jax.tree.map(jnp.add, encoder, theta_0)}, theta_0
+    encoder, anchor = start_and_anchor(start["encoder"], key, method)
+    return {**start, "encoder": encoder}, anchor
 
 
 def _network(key, pixels, settings):
     hidden, latent = settings["hidden"], settings["latent"]
     keys = jax.random.split(key, 4)
     return {
-        "encoder": [_linear(keys[0], pixels, hidden), _linear(keys[1], hidden, latent)],
-        "decoder": [_linear(keys[2], latent, hidden), _linear(keys[3], hidden, pixels)],
+        "encoder": [uniform_layer(keys[0], pixels, hidden), uniform_layer(keys[1], hidden, latent)],
+        "decoder": [uniform_layer(keys[2], latent, hidden), uniform_layer(keys[3], hidden, pixels)],
         "log_variance": jnp.full(latent, math.log(settings["prior_variance"])),
     }
 
 
-def _linear(key, inputs, outputs):
-    """Return weights uniform in +-1 / sqrt(fan-in)."""
-    bound = 1 / math.sqrt(inputs)
-    draws = jax.random.uniform(key, (outputs, inputs + 1), minval=-bound, maxval=bound)
-    return {"weight": draws[:, :-1], "bias": draws[:, -1]}
-
-
 def _two_layers(layers, x):
     first, second = layers
-    hidden = jax.nn.silu(x @ first["weight"].T + first["bias"])
-    return hidden @ second["weight"].T + second["bias"]
+    return linear(second, jax.nn.silu(linear(first, x)))
 
 
-def _terms(params, x, key):
+def _terms(params, x, key, prior_variance):
     """Return the squared error at a drawn z and the divergence from the prior, both averaged."""
-    prior_variance = SETTINGS["prior_variance"]
     mean, log_variance = _two_layers(params["encoder"], x), params["log_variance"]
     variance = jnp.exp(log_variance)
     z = mean + jnp.sqrt(variance) * jax.random.normal(key, mean.shape)
@@ -157,44 +147,24 @@ def _terms(params, x, key):
     return jnp.mean(error), jnp.mean(jnp.sum(divergence, axis=1))
 
 
-def _batches(key, count, settings):
-    """Return the images of each step, shape (steps, batch): pass after pass over all of them."""
-    needed = settings["steps"] * settings["batch_size"]
-    keys = jax.random.split(key, math.ceil(needed / count))
-    orders = jnp.concatenate([jax.random.permutation(key, count) for key in keys])
-    return orders[:needed].reshape(settings["steps"], -1)
-
-
-@jax.jit
-def _train(params, anchor, gamma, beta, images, batches, key):
-    optimizer = optax.adam(optax.cosine_decay_schedule(SETTINGS["step_size"], len(batches)))
-
-    def objective(params, x, key):
-        error, divergence = _terms(params, x, key)
+@eqx.filter_jit
+def _train(settings, params, anchor, gamma, beta, images, batches, key):
+    def loss(params, places, key):
+        error, divergence = _terms(params, images[places], key, settings["prior_variance"])
         return error + beta * divergence
 
-    def step(carry, inputs):
-        params, state = carry
-        places, step_key = inputs
-        gradient = jax.grad(objective)(params, images[places], step_key)
-        pulled = jax.tree.map(
-            lambda slope, leaf, centre: slope + 2 * gamma * (leaf - centre),
-            gradient["encoder"],
-            params["encoder"],
-            anchor,
-        )
-        updates, state = optimizer.update({**gradient, "encoder": pulled}, state)
-        return (optax.apply_updates(params, updates), state), None
+    def decay(gradient, params):
+        pulled = pull(gradient["encoder"], params["encoder"], anchor, gamma)
+        return {**gradient, "encoder": pulled}
 
-    inputs = batches, jax.random.split(key, len(batches))
-    (params, _), _ = jax.lax.scan(step, (params, optimizer.init(params)), inputs)
-    return params
+    falling = optax.cosine_decay_schedule(settings["step_size"], len(batches))
+    optimizer = optax.chain(optax.stateless(decay), optax.adam(falling))
+    return train(loss, optimizer, params, batches, jax.random.split(key, len(batches)))
 
 
-@jax.jit
-def _evaluate(params, anchor, beta, test, key):
-    settings = SETTINGS
-    error, divergence = _terms(params, test, key)
+@eqx.filter_jit
+def _evaluate(settings, params, anchor, beta, test, key):
+    error, divergence = _terms(params, test, key, settings["prior_variance"])
     few = test[: settings["rank_batch"]]
     means = _two_layers(params["encoder"], few)
     spectrum = covariance_spectrum(means)
@@ -210,14 +180,8 @@ def _evaluate(params, anchor, beta, test, key):
         "anchor_rank": thresholded_rank(_two_layers(anchor, few), settings["threshold"]),
         "effective_rank": effective_rank(means),
         "mean_variance": jnp.sum(spectrum),
-        "relative_distance_to_anchor": optax.global_norm(offset)
-        / optax.global_norm(params["encoder"]),
+        "relative_distance_to_anchor": optax.tree.norm(offset) / optax.tree.norm(params["encoder"]),
     }
-
-
-def _short(value):
-    """Round to four digits, which keeps the file small."""
-    return float(f"{float(value):.4g}")
 
 
 def summarise(settings, results):
@@ -226,12 +190,10 @@ def summarise(settings, results):
     for group in dict.fromkeys(name.split(",")[0] for name in results):
         runs = [result for name, result in results.items() if name.startswith(f"{group},")]
         values[group] = {
-            run: {name: _mean_error([found[run][name] for found in runs]) for name in runs[0][run]}
+            run: {
+                name: short_mean_error([found[run][name] for found in runs])
+                for name in runs[0][run]
+            }
             for run in runs[0]
         }
     return values
-
-
-def _mean_error(samples):
-    error = np.std(samples, ddof=1) / math.sqrt(len(samples))
-    return [_short(np.mean(samples)), _short(error)]

@@ -18,9 +18,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from symcourse.experiments._runner import ExperimentError
+from symcourse.experiments._training import make_step
 from symlib.factorization import expected_log_joint, generate_ratings, matrix_log_joint, predict
-from symlib.posteriors import IsotropicGaussian, rotation_log_ratio, stack_rows
+from symlib.groups import rotation_log_ratio, stack_rows
+from symlib.posteriors import IsotropicGaussian
 
 SETTINGS = {
     "seed": 11,
@@ -31,6 +32,8 @@ SETTINGS = {
     "sizes": {"40": 1000, "1000": 40},
     "repeats": 9,
 }
+# A case of a few seconds, which a test runs again: its name, and what it changes in the settings.
+SMALL = "n = m = 5", {"num_traits": 2, "sizes": {"5": 2}, "repeats": 1}
 START_VARIANCE = math.exp(-4)
 PLAIN = {"sampled": "mean field, sampled", "closed": "mean field, closed"}
 
@@ -83,14 +86,12 @@ def summarise(settings, results):
 
 
 def _ours(settings, ratings, mean, steps):
-    tau = settings["noise_variance"]
-
     def sampled(q, key):
         X = q.sample(key)
-        return matrix_log_joint(X, ratings, tau) + q.entropy(), X
+        return matrix_log_joint(X, ratings) + q.entropy(), X
 
     def closed(q, key):
-        return expected_log_joint(q, ratings, tau) + q.entropy(), None
+        return expected_log_joint(q, ratings) + q.entropy(), None
 
     def symmetrized(form):
         def objective(q, key):
@@ -107,14 +108,9 @@ def _ours(settings, ratings, mean, steps):
 
     def scan(objective):
         def run(keys):
-            def step(carry, key):
-                q, state = carry
-                value, gradient = jax.value_and_grad(lambda q: -objective(q, key))(q)
-                updates, state = optimizer.update(gradient, state)
-                return (optax.apply_updates(q, updates), state), -value
-
+            step = make_step(lambda q, key: -objective(q, key), optimizer)
             q = IsotropicGaussian(mean, START_VARIANCE)
-            return jax.lax.scan(step, (q, optimizer.init(q)), keys)
+            return jax.lax.scan(step, (q, optimizer.init(q)), (keys,))
 
         return run
 
@@ -132,7 +128,7 @@ def _numpyro(settings, ratings, mean, steps):
         import numpyro.distributions as dist
         from numpyro.infer import SVI, Trace_ELBO
     except ImportError as error:
-        raise ExperimentError("This experiment needs NumPyro: pip install numpyro") from error
+        raise ImportError("This experiment needs NumPyro: pip install numpyro") from error
     scale = math.sqrt(settings["noise_variance"])
 
     def parameters():
@@ -149,7 +145,7 @@ def _numpyro(settings, ratings, mean, steps):
             numpyro.sample(name, dist.Normal(jnp.zeros_like(location), 1.0).to_event(2))
             for name, location in zip("UV", mean, strict=True)
         )
-        numpyro.sample("R", dist.Normal(predict(X), scale).to_event(2), obs=ratings)
+        numpyro.sample("R", dist.Normal(predict(X), scale).to_event(2), obs=ratings.values)
         if symmetrized:
             # log q* - log q~ turns the guide's density into that of its mixture.
             U, V, variance = parameters()

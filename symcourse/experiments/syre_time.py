@@ -25,6 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from symcourse.experiments._training import make_step
 from symlib.syre import anchored_decay, draw_anchor, remove_symmetry
 
 SETTINGS = {
@@ -38,6 +39,11 @@ SETTINGS = {
     "steps": 40,
     "repeats": 25,
 }
+# A case of a few seconds, which a test runs again: its name, and what it changes in the settings.
+SMALL = (
+    "four layers",
+    {"width": 5, "inputs": 6, "classes": 3, "batch_size": 4, "steps": 2, "repeats": 1},
+)
 
 
 def cases(settings):
@@ -77,15 +83,15 @@ def run_case(settings, case, key):
     for name, (objective, optimizer) in variants.items():
         # A copy, since a step overwrites its input.
         carries[name] = jax.tree.map(jnp.copy, (params, optimizer.init(params)))
-        step = jax.jit(_step(objective, optimizer), donate_argnums=0)
-        compiled[name] = step.lower(carries[name], images[0], labels[0]).compile()
+        step = jax.jit(make_step(objective, optimizer), donate_argnums=0)
+        compiled[name] = step.lower(carries[name], (images[0], labels[0])).compile()
     state_bytes = {name: _bytes(state) for name, (_, state) in carries.items()}
     seconds = {name: [] for name in compiled}
     for _ in range(settings["repeats"]):
         for name, step in compiled.items():
             start = time.perf_counter()
             for batch in zip(images, labels, strict=True):
-                carries[name] = step(carries[name], *batch)
+                carries[name], _ = step(carries[name], batch)
             jax.block_until_ready(carries[name])
             seconds[name].append((time.perf_counter() - start) / steps)
     return {
@@ -120,16 +126,6 @@ def _drawn_again(key, gamma):
         return pull, key
 
     return optax.GradientTransformation(lambda _: key, update)
-
-
-def _step(loss, optimizer):
-    def step(carry, images, labels):
-        params, state = carry
-        gradient = jax.grad(loss)(params, images, labels)
-        updates, state = optimizer.update(gradient, state, params)
-        return optax.apply_updates(params, updates), state
-
-    return step
 
 
 def _bytes(tree):

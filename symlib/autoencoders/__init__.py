@@ -8,6 +8,10 @@ from symlib.autoencoders.beta_vae import (
     scalar_loss,
     taylor,
 )
+from symlib.autoencoders.covariance import (
+    optimal_covariance,
+    optimal_precision,
+)
 from symlib.autoencoders.geometry import (
     curve_length,
     geodesic,
@@ -18,8 +22,6 @@ from symlib.autoencoders.grae import (
     grae,
     grae_bound,
     grae_bound_sampled,
-    optimal_covariance,
-    optimal_precision,
     orthogonality_penalty,
 )
 from symlib.autoencoders.observation import (

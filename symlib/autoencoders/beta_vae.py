@@ -11,16 +11,19 @@ and the observations' own curvature $H$ (Gauss-Newton): the same for a piecewise
 from its kinks, and never indefinite.
 """
 
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from symlib._checks import caller, entries, full_precision, positive, positive_integer, refuse_if
-from symlib.autoencoders.observation import BERNOULLI, GAUSSIAN, Observation
-
-Decoder = Callable[[Float[Array, " d"]], Float[Array, "..."]]
+from symlib.autoencoders._decoder import (
+    Decoder,
+    check_decoder,
+    columns_and_weights,
+    refuse_collectives,
+    scalar_loss,
+)
+from symlib.autoencoders.observation import GAUSSIAN, Observation
 
 _HESSIANS = ("gauss-newton", "full")
 
@@ -57,10 +60,16 @@ def beta_vae(
             its output is in half precision, the observation's loss is no scalar, or `num_samples`
             is below 1; `beta` or a number on the diagonal of the scale is not positive; the data
             are not finite, or not in [0, 1] for `BERNOULLI`.
-        RuntimeError: A traced `beta`, scale or x is such.
+        RuntimeError: A traced value is such.
 
     References:
         Kumar & Poole (2020), eq. 2.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> x, mean, scale = jnp.ones(3), jnp.zeros(2), jnp.ones(2)  # the prior: no divergence
+        >>> float(beta_vae(jax.random.key(0), lambda z: jnp.zeros(3), x, mean, scale, beta=1.0))
+        1.5
     """
     num_samples = positive_integer("num_samples", num_samples)
     beta = positive("beta", beta)
@@ -68,7 +77,7 @@ def beta_vae(
     divergence = kl_to_prior(mean, scale)
     noise = jax.random.normal(key, (num_samples, len(mean)), mean.dtype)
     offsets = noise * scale if jnp.ndim(scale) == 1 else noise @ jnp.tril(scale).T
-    losses = jax.vmap(lambda offset: scalar_loss(observation, x, decoder(mean + offset)))(offsets)
+    losses = jax.vmap(lambda offset: scalar_loss(observation, decoder(mean + offset), x))(offsets)
     return jnp.mean(losses) + beta * divergence
 
 
@@ -84,7 +93,7 @@ def kl_to_prior(mean: Float[Array, "..."], scale: Float[Array, "..."]) -> Float[
     Raises:
         ValueError: The shapes do not match, the numbers are in half precision, or one on the
             diagonal of the scale is not positive.
-        RuntimeError: A number on the diagonal of a traced scale is not positive.
+        RuntimeError: A traced value is such.
     """
     size = mean.shape[0] if mean.ndim == 1 else None
     if size is None or scale.shape not in ((size,), (size, size)):
@@ -140,18 +149,28 @@ def curvature(
 
     Raises:
         ValueError: A shape is wrong, the decoder does not return floating-point numbers, `mean` or
-            its output is in half precision, `hessian` is unknown, or the observation refuses x.
-        RuntimeError: The observation refuses a traced x; or, for an observation of your own, its
-            curvature is negative, infinite or NaN.
+            its output is in half precision, `hessian` is unknown, or x is not finite or refused by
+            the observation; the decoder averages over a batch, as batch normalisation does in
+            training: its derivatives under `vmap` would miss what other points do; or, for an
+            observation of your own, its curvature is negative, infinite or NaN.
+        RuntimeError: A traced value is such.
 
     References:
         Kumar & Poole (2020), eqs. 5 and 6.
     """
+    C = curvature_matrix(decoder, x, mean, observation, hessian)
+    # The curvature of a squared error does not depend on x.
+    return refuse_if(C, ~jnp.all(jnp.isfinite(x)), f"{caller()}: x has to be finite.")
+
+
+def curvature_matrix(decoder, x, mean, observation, hessian):
+    """Return the curvature; that x is finite is left to the loss beside it."""
     check_decoder(decoder, x, mean)
+    refuse_collectives(decoder, mean)
     if hessian not in _HESSIANS:
         raise ValueError(f"{caller()}: hessian has to be one of {_HESSIANS}, got {hessian!r}.")
     if hessian == "full":
-        return jax.hessian(lambda z: scalar_loss(observation, x, decoder(z)))(mean)
+        return jax.hessian(lambda z: scalar_loss(observation, decoder(z), x))(mean)
     directions = jnp.eye(len(mean), dtype=mean.dtype)
     columns, weights = columns_and_weights(decoder, x, mean, observation, directions)[1:]
     # Not with the root of H on both sides: at H = 0 the root has no derivative, and a saturated
@@ -178,73 +197,8 @@ def taylor(
         Kumar & Poole (2020), eqs. 4 and 7.
     """
     beta = positive("beta", beta)
-    C = curvature(decoder, x, mean, observation, hessian)
+    C = curvature_matrix(decoder, x, mean, observation, hessian)
     divergence = kl_to_prior(mean, scale)
     factor = jnp.diag(scale) if scale.ndim == 1 else jnp.tril(scale)
     spread = 0.5 * jnp.sum(factor * (C @ factor))  # tr(C L L^T) / 2
-    return scalar_loss(observation, x, decoder(mean)) + spread + beta * divergence
-
-
-def columns_and_weights(decoder, x, mean, observation, directions):
-    """Return the output, J^T with a flattened column of J in each row, and the diagonal of H."""
-    output, columns = output_and_columns(decoder, mean, directions)
-    weights = jnp.asarray(observation.curvature(x, output))
-    if weights.shape not in ((), output.shape):
-        raise ValueError(
-            f"{caller()}: the observation's curvature has to have the shape of the decoder's "
-            "output, "
-            f"{output.shape}, got {weights.shape}."
-        )
-    if observation not in (GAUSSIAN, BERNOULLI):  # of which it is known
-        weights = refuse_if(
-            weights,
-            ~((weights >= 0) & (weights < jnp.inf)),
-            f"{caller()}: the observation's curvature is negative, infinite or NaN.",
-        )
-    return output, flat(columns), weights.ravel()
-
-
-def scalar_loss(observation, x, output):
-    """Return the loss, which has to be a scalar: a mean over pixels would pass unnoticed."""
-    value = observation.loss(x, output)
-    if jnp.shape(value) != ():
-        raise ValueError(
-            f"{caller()}: loss has to return a scalar, the sum over the entries of x, got shape "
-            f"{jnp.shape(value)}."
-        )
-    return value
-
-
-def output_and_columns(decoder, mean, directions):
-    """Return the decoder's output and its derivatives in the directions, by forward mode."""
-    if len(directions) == 1:  # one pass for both
-        output, column = jax.jvp(decoder, (mean,), (directions[0],))
-        return output, column[None]
-    output, forward = jax.linearize(decoder, mean)
-    return output, jax.vmap(forward)(directions)
-
-
-def flat(columns):
-    return columns.reshape(len(columns), -1)
-
-
-def check_decoder(decoder, x, mean):
-    if mean.ndim != 1 or not jnp.issubdtype(mean.dtype, jnp.floating):
-        raise ValueError(f"{caller()}: mean has to be a vector, got {mean.dtype} {mean.shape}.")
-    full_precision("mean", mean)
-    try:
-        output = jax.eval_shape(decoder, mean)
-    except TypeError as error:
-        raise ValueError(
-            f"{caller()}: the decoder failed on a latent vector of length {len(mean)}: {error}"
-        ) from error
-    if not hasattr(output, "dtype") or not jnp.issubdtype(output.dtype, jnp.floating):
-        raise ValueError(
-            f"{caller()}: the decoder has to return an array of floating-point numbers to be "
-            f"differentiable, got {output}."
-        )
-    full_precision("the decoder's output", jnp.empty((), output.dtype))
-    if x is not None and x.shape != output.shape:
-        raise ValueError(
-            f"{caller()}: the decoder returns shape {output.shape} and x has shape {x.shape}."
-        )
+    return scalar_loss(observation, decoder(mean), x) + spread + beta * divergence

@@ -5,16 +5,13 @@ $\sqrt{dz^\top G dz}$ with $G(z) = J^\top J$. For Gaussian observations the best
 posterior knows the metric, $G = \beta (\Sigma^{-1} - I)$ (Kumar & Poole 2020, section 5.2).
 """
 
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
 from symlib._checks import caller, full_precision, positive_integer, refuse_if
-
-Decoder = Callable[[Float[Array, " d"]], Float[Array, "..."]]
+from symlib.autoencoders._decoder import Decoder, refuse_collectives
 
 
 def metric(decoder: Decoder, z: Float[Array, "..."]) -> Float[Array, "d d"]:
@@ -36,6 +33,7 @@ def metric(decoder: Decoder, z: Float[Array, "..."]) -> Float[Array, "d d"]:
     full_precision("z", z)
     outputs = jax.eval_shape(decoder, z)
     full_precision("the decoder's output", jnp.empty((), outputs.dtype))
+    refuse_collectives(decoder, z)
     jacobian = jax.jacfwd(decoder)(z).reshape(-1, len(z))
     return jacobian.T @ jacobian
 
@@ -86,8 +84,8 @@ def geodesic(
 
     Raises:
         ValueError: The points do not match or are not float32 or float64, or `num_points` is below
-            3 or `steps` below 1.
-        RuntimeError: The energy became NaN or infinite.
+            3 or `steps` below 1; or the energy became NaN or infinite.
+        RuntimeError: A traced value is such.
 
     References:
         Kumar & Poole (2020), section 5.2; Shao, Kumar & Fletcher (2018).

@@ -10,52 +10,23 @@ posterior leaves; the difference is a penalty on columns of the Jacobian that ar
 All objectives are losses to minimise, in nats, for one point.
 """
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jax.scipy.linalg import cho_solve
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
-from symlib._checks import caller, entries, full_precision, positive, positive_integer, refuse_if
-from symlib.autoencoders.beta_vae import (
+from symlib._checks import caller, entries, positive, positive_integer
+from symlib.autoencoders._decoder import (
     Decoder,
     check_decoder,
     columns_and_weights,
-    curvature,
     flat,
     output_and_columns,
+    refuse_collectives,
     scalar_loss,
 )
+from symlib.autoencoders.beta_vae import curvature_matrix
+from symlib.autoencoders.covariance import precision_and_cholesky
 from symlib.autoencoders.observation import GAUSSIAN, Observation
-
-
-def optimal_precision(curvature: Float[Array, "..."], beta: ArrayLike) -> Float[Array, "d d"]:
-    r"""Return $K = I + C / \beta$, the precision of the best Gaussian posterior.
-
-    Args:
-        curvature: $C$, shape (d, d), symmetric, as `curvature` returns it.
-        beta: The weight of the divergence, above 0.
-
-    Raises:
-        ValueError: `beta` is not positive, or the matrix is not square or in half precision.
-        RuntimeError: A traced `beta` is not positive, $C$ holds NaN or infinity, is not symmetric,
-            or $K$ is not positive definite: then the objective falls without bound as the
-            covariance grows, and there is no best one.
-
-    References:
-        Kumar & Poole (2020), eqs. 9 and 11.
-    """
-    return _precision_and_cholesky(curvature, beta)[0]
-
-
-def optimal_covariance(curvature: Float[Array, "..."], beta: ArrayLike) -> Float[Array, "d d"]:
-    r"""Return $\Sigma = K^{-1}$, the covariance of the best Gaussian posterior.
-
-    The arguments and the errors are those of `optimal_precision`. The columns are solved for with
-    the Cholesky factor of $K$.
-    """
-    K, factor = _precision_and_cholesky(curvature, beta)
-    return cho_solve((factor, True), jnp.eye(len(K), dtype=K.dtype))
 
 
 def deterministic(
@@ -81,20 +52,20 @@ def deterministic(
         hessian: "gauss-newton", and then this is `grae`, or "full".
 
     Raises:
-        ValueError: As in `symlib.autoencoders.curvature`, or `beta` is not positive.
-        RuntimeError: As in `optimal_precision`.
+        ValueError: As in `symlib.autoencoders.curvature` and `optimal_precision`.
+        RuntimeError: A traced value is such.
 
     References:
         Kumar & Poole (2020), eqs. 10 and 12.
     """
     beta = positive("beta", beta)
-    C = curvature(decoder, x, mean, observation, hessian)
-    _, factor = _precision_and_cholesky(C, beta)
+    C = curvature_matrix(decoder, x, mean, observation, hessian)
+    _, factor = precision_and_cholesky(C, beta)
     # The squares of the factor's diagonal, less 1: for a large beta these are small, and K itself
     # has rounded them to the digits of 1.
     pivots = jnp.diagonal(C) / beta - jnp.sum(jnp.tril(factor, -1) ** 2, axis=1)
     log_determinant = jnp.sum(jnp.log1p(pivots))
-    loss = scalar_loss(observation, x, decoder(mean))
+    loss = scalar_loss(observation, decoder(mean), x)
     return loss + 0.5 * beta * (jnp.sum(mean**2) + log_determinant)
 
 
@@ -114,6 +85,13 @@ def grae(
 
     References:
         Kumar & Poole (2020), eq. 13 for Gaussian observations, eq. 12 for others.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> weights = jnp.array([[1.0], [1.0], [1.0]])
+        >>> loss = grae(lambda z: weights @ z, jnp.ones(3), jnp.zeros(1), beta=1.0)
+        >>> round(float(loss), 3)  # 3 / 2 + log(1 + 3) / 2
+        2.193
     """
     return deterministic(decoder, x, mean, beta, observation, "gauss-newton")
 
@@ -137,10 +115,11 @@ def grae_bound(
     """
     beta = positive("beta", beta)
     check_decoder(decoder, x, mean)
+    refuse_collectives(decoder, mean)
     basis = jnp.eye(len(mean), dtype=mean.dtype)
     output, columns, weights = columns_and_weights(decoder, x, mean, observation, basis)
     penalty = jnp.sum(jnp.log1p(jnp.sum(columns**2 * weights, axis=1) / beta))
-    loss = scalar_loss(observation, x, output)
+    loss = scalar_loss(observation, output, x)
     return loss + 0.5 * beta * (jnp.sum(mean**2) + penalty)
 
 
@@ -169,7 +148,7 @@ def grae_bound_sampled(
     Raises:
         ValueError: As in `grae_bound`; `num_columns` is below 1, or p has another shape, is not
             positive or does not sum to 1, by more than .001.
-        RuntimeError: As in `grae_bound`; a traced p is not positive or does not sum to 1.
+        RuntimeError: A traced value is such.
 
     References:
         Kumar & Poole (2020), section 5.3, which takes k = 1 and the uniform law.
@@ -177,6 +156,7 @@ def grae_bound_sampled(
     beta = positive("beta", beta)
     num_columns = positive_integer("num_columns", num_columns)
     check_decoder(decoder, x, mean)
+    refuse_collectives(decoder, mean)
     size = len(mean)
     if probabilities is None:
         indices = jax.random.randint(key, (num_columns,), 0, size)
@@ -200,7 +180,7 @@ def grae_bound_sampled(
     output, columns, curvatures = columns_and_weights(decoder, x, mean, observation, directions)
     squares = jnp.sum(columns**2 * curvatures, axis=1)
     penalty = jnp.mean(weights * jnp.log1p(squares / beta))
-    loss = scalar_loss(observation, x, output)
+    loss = scalar_loss(observation, output, x)
     return loss + 0.5 * beta * (jnp.sum(mean**2) + penalty)
 
 
@@ -226,6 +206,7 @@ def orthogonality_penalty(
     """
     num_pairs = positive_integer("num_pairs", num_pairs)
     check_decoder(decoder, None, mean)
+    refuse_collectives(decoder, mean)
     size = len(mean)
     if size < 2:
         raise ValueError(f"{caller()}: a pair needs 2 latents or more, got 1.")
@@ -242,38 +223,3 @@ def orthogonality_penalty(
         return jnp.sum(left * right) ** 2 / jnp.where(norms == 0, 1, norms)
 
     return jnp.mean(jax.vmap(of_pair)(jax.random.split(key, num_pairs)))
-
-
-def _precision_and_cholesky(curvature, beta):
-    beta = positive("beta", beta)
-    if curvature.ndim != 2 or curvature.shape[0] != curvature.shape[1]:
-        raise ValueError(f"{caller()}: expected a square matrix, got shape {curvature.shape}.")
-    full_precision("the curvature", curvature)
-    K = jnp.eye(len(curvature), dtype=curvature.dtype) + curvature / beta
-    factor = jnp.linalg.cholesky(K)  # NaN if K is not positive definite
-    size = jnp.max(jnp.abs(curvature))
-    # Twice differentiated networks are symmetric to about 1e-5 in float32; a triangular factor
-    # given in place of C is not at all.
-    skewed = jnp.max(jnp.abs(curvature - curvature.T)) > 1e-2 * size
-    diagonal = jnp.diagonal(K)
-    # What the columns before leave of each diagonal entry. Rounding in K is eps of the entry, so
-    # below 300 eps the rest is wrong by a third of a per cent or more: latents are redundant.
-    rest = jnp.diagonal(factor) ** 2 / diagonal
-    lost_digits = jnp.min(rest) < 300 * jnp.finfo(K.dtype).eps
-    messages = [
-        f"{caller()}: the curvature holds NaN or infinity; look at the decoder's output and "
-        "derivatives there.",
-        f"{caller()}: the curvature has to be a symmetric matrix.",
-        f"{caller()}: I + C / beta is not positive definite, so that there is no best covariance. "
-        "Take a larger beta, or hessian='gauss-newton'. With that, latents are redundant to the "
-        "last digit: take a larger beta, or float64.",
-        f"{caller()}: latents are redundant, so that I + C / beta is too ill-conditioned for its "
-        "precision. Take a larger beta, or float64.",
-    ]
-    lost = ~(jnp.max(diagonal) < jnp.inf) | ~(size < jnp.inf)
-    failed = jnp.isnan(factor).any()
-    index = jnp.where(lost, 0, jnp.where(skewed, 1, jnp.where(failed, 2, 3)))
-    wrong = lost | skewed | failed | lost_digits
-    if isinstance(wrong, jax.core.Tracer):
-        return K, eqx.branched_error_if(factor, wrong, index, messages)
-    return K, refuse_if(factor, wrong, messages[int(index)])

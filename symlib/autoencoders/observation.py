@@ -19,8 +19,9 @@ from symlib._checks import caller, entries, finite, full_precision
 
 
 class Observation(NamedTuple):
-    r"""A loss $-\log p(x | o)$ in nats and its curvature; both are functions (x, output).
+    r"""A loss $-\log p(x | o)$ in nats and its curvature, of (prediction, target).
 
+    The prediction is the decoder's output $o$, the target the observation $x$.
     The loss returns a scalar. The curvature returns an array of the shape of the output, or one
     number for all its entries, at least 0.
     """
@@ -29,41 +30,43 @@ class Observation(NamedTuple):
     curvature: Callable[[Array, Array], Array]
 
 
-def _check_shapes(x, output):
-    if jnp.shape(x) != jnp.shape(output):  # or (D,) and (D, 1) would make D^2 errors
+def _check_shapes(prediction, target):
+    if jnp.shape(prediction) != jnp.shape(target):  # or (D,) and (D, 1) would make D^2 errors
         raise ValueError(
-            f"{caller()}: x and the output have to have one shape, got {jnp.shape(x)} and "
-            f"{jnp.shape(output)}."
+            f"{caller()}: prediction and target have to have one shape, got "
+            f"{jnp.shape(prediction)} and {jnp.shape(target)}."
         )
 
 
-def _squared_error(x, output):
-    _check_shapes(x, output)
-    full_precision("x or the output", jnp.empty((), jnp.result_type(x, output, float)))
-    return 0.5 * jnp.sum((finite("x", x) - output) ** 2)
+def _squared_error(prediction, target):
+    _check_shapes(prediction, target)
+    dtype = jnp.result_type(prediction, target, float)
+    full_precision("prediction or target", jnp.empty((), dtype))
+    return 0.5 * jnp.sum((finite("x", target) - prediction) ** 2)
 
 
-def _probabilities(x):
+def _probabilities(target):
     # Outside of [0, 1] the loss has no lower bound: the logit runs away.
     wanted = "in [0, 1], and pixels up to 255 to be divided by 255"
-    return entries("x", x, lambda x: (x >= 0) & (x <= 1), wanted)
+    return entries("x", target, lambda x: (x >= 0) & (x <= 1), wanted)
 
 
-def _bernoulli(x, output):
-    _check_shapes(x, output)
-    x = _probabilities(x)
+def _bernoulli(prediction, target):
+    _check_shapes(prediction, target)
+    x = _probabilities(target)
     # Not log(1 + e^o) - x o, whose digits cancel for a large logit that is right.
-    return jnp.sum(x * jax.nn.softplus(-output) + (1 - x) * jax.nn.softplus(output))
+    return jnp.sum(x * jax.nn.softplus(-prediction) + (1 - x) * jax.nn.softplus(prediction))
 
 
-def _bernoulli_curvature(x, output):
+def _bernoulli_curvature(prediction, target):
     # x only says whether there is such a law; without it in the result the check would be left out.
-    return jax.nn.sigmoid(output) * jax.nn.sigmoid(-output) + 0 * _probabilities(x)
+    p = jax.nn.sigmoid(prediction)
+    return p * jax.nn.sigmoid(-prediction) + 0 * _probabilities(target)
 
 
 # Independent entries of variance 1 with the output as mean: |x - o|^2 / 2, without the constant
 # (D / 2) log(2 pi). Curvature 1.
-GAUSSIAN = Observation(_squared_error, lambda x, output: jnp.ones_like(output))
+GAUSSIAN = Observation(_squared_error, lambda prediction, target: jnp.ones_like(prediction))
 
 # Independent entries of 0 or 1 with the output as logit: the whole -log p; for x between, which is
 # a probability then, the cross-entropy. Curvature p (1 - p) with p the sigmoid of the output. In

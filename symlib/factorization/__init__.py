@@ -4,6 +4,13 @@ from symlib.factorization.ascent import (
     map_ascent,
     mean_field_ascent,
 )
+from symlib.factorization.closed_forms import (
+    MatrixFit,
+    matrix_map_estimate,
+    matrix_mean_field,
+    mean_field_posterior,
+    mean_field_threshold,
+)
 from symlib.factorization.evidence import (
     log_evidence,
     log_evidence_upper,
@@ -17,17 +24,12 @@ from symlib.factorization.gibbs import (
     GibbsResult,
     matrix_gibbs,
 )
-from symlib.factorization.matrix import (
+from symlib.factorization.joint import expected_log_joint, matrix_log_joint
+from symlib.factorization.ratings import (
     Factors,
-    MatrixFit,
-    MatrixRatings,
-    expected_log_joint,
+    GeneratedRatings,
+    Ratings,
     generate_ratings,
-    matrix_log_joint,
-    matrix_map,
-    matrix_mean_field,
-    mean_field_posterior,
-    mean_field_threshold,
     predict,
 )
 from symlib.factorization.scalar import (
@@ -35,16 +37,17 @@ from symlib.factorization.scalar import (
     ScalarPosterior,
     scalar_exact,
     scalar_log_joint,
-    scalar_map,
+    scalar_map_estimate,
     scalar_mean_field,
     scalar_symmetrized,
 )
 
 __all__ = [
     "Factors",
+    "GeneratedRatings",
     "GibbsResult",
     "MatrixFit",
-    "MatrixRatings",
+    "Ratings",
     "ScalarExact",
     "ScalarPosterior",
     "VariationalFit",
@@ -57,7 +60,7 @@ __all__ = [
     "map_ascent",
     "matrix_gibbs",
     "matrix_log_joint",
-    "matrix_map",
+    "matrix_map_estimate",
     "matrix_mean_field",
     "mean_field_ascent",
     "mean_field_posterior",
@@ -65,7 +68,7 @@ __all__ = [
     "predict",
     "scalar_exact",
     "scalar_log_joint",
-    "scalar_map",
+    "scalar_map_estimate",
     "scalar_mean_field",
     "scalar_symmetrized",
 ]

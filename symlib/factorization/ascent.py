@@ -10,20 +10,19 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Bool, Float, PRNGKeyArray, Real
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from symlib._checks import positive_integer
-from symlib.factorization.matrix import MatrixFit, check_ratings
+from symlib.factorization.closed_forms import MatrixFit
+from symlib.factorization.ratings import Ratings, check_ratings
 
 
 def mean_field_ascent(
     key: PRNGKeyArray,
-    ratings: Float[Array, "n m"],
+    ratings: Ratings,
     num_traits: int,
-    noise_variance: Real[ArrayLike, ""] = 1.0,
-    observed: Bool[Array, "n m"] | None = None,
-    num_steps: int = 500,
-) -> tuple[MatrixFit, Float[Array, " num_steps"]]:
+    steps: int = 500,
+) -> tuple[MatrixFit, Float[Array, " steps"]]:
     r"""Fit the best $q(U) q(V)$ by coordinate ascent.
 
     The best factors are Gaussian with independent rows. With $q(V)$ fixed, row i of $U$ has
@@ -36,38 +35,29 @@ def mean_field_ascent(
 
     Args:
         key: Random key, for the means of $V$ at the start.
-        ratings: $R$; entries that are not observed may hold anything, NaN included.
+        ratings: $R$ with its noise and what is observed.
         num_traits: Number k of traits.
-        noise_variance: Variance $\tau > 0$ of the noise.
-        observed: True where a rating is seen; None if all are.
-        num_steps: Number of sweeps, each an update of $U$ and one of $V$.
+        steps: Number of sweeps, each an update of $U$ and one of $V$.
 
     Returns:
         The fit, whose objective is the bound on $\log p(R)$ after the last sweep, and the bound
         after each sweep.
 
     Raises:
-        ValueError: Shapes do not fit, `ratings` is not float32 or float64, `observed` not boolean,
-            or `num_traits` or `num_steps` below 1; an observed rating is not finite, or
-            `noise_variance` not positive and finite.
-        RuntimeError: Of traced ratings or noise, a number is such.
+        ValueError: `num_traits` or `steps` is below 1.
 
     References:
         Nakajima et al. (2013), section 2.2, for all ratings observed.
     """
-    return _checked_ascent(
-        key, ratings, num_traits, noise_variance, observed, num_steps, mode=False
-    )
+    return _checked_ascent(key, ratings, num_traits, steps, mode=False)
 
 
 def map_ascent(
     key: PRNGKeyArray,
-    ratings: Float[Array, "n m"],
+    ratings: Ratings,
     num_traits: int,
-    noise_variance: Real[ArrayLike, ""] = 1.0,
-    observed: Bool[Array, "n m"] | None = None,
-    num_steps: int = 500,
-) -> tuple[MatrixFit, Float[Array, " num_steps"]]:
+    steps: int = 500,
+) -> tuple[MatrixFit, Float[Array, " steps"]]:
     r"""Search for the posterior's mode by alternating ridge regressions.
 
     The updates are the means of `mean_field_ascent` with $E[v_j v_j^T]$ replaced by $v_j v_j^T$.
@@ -75,11 +65,9 @@ def map_ascent(
 
     Args:
         key: Random key, for $V$ at the start.
-        ratings: $R$; entries that are not observed may hold anything, NaN included.
+        ratings: $R$ with its noise and what is observed.
         num_traits: Number k of traits.
-        noise_variance: Variance $\tau > 0$ of the noise.
-        observed: True where a rating is seen; None if all are.
-        num_steps: Number of sweeps, each an update of $U$ and one of $V$.
+        steps: Number of sweeps, each an update of $U$ and one of $V$.
 
     Returns:
         The fit, whose objective is $\log p(R, U, V)$ after the last sweep, and that value after
@@ -87,25 +75,24 @@ def map_ascent(
 
     Raises:
         ValueError: As for `mean_field_ascent`.
-        RuntimeError: As for `mean_field_ascent`.
     """
-    return _checked_ascent(key, ratings, num_traits, noise_variance, observed, num_steps, mode=True)
+    return _checked_ascent(key, ratings, num_traits, steps, mode=True)
 
 
-def _checked_ascent(key, ratings, num_traits, noise_variance, observed, num_steps, mode):
-    ratings, noise_variance, observed = check_ratings(ratings, noise_variance, observed)
+def _checked_ascent(key, ratings, num_traits, steps, mode):
+    check_ratings(ratings)
     k = positive_integer("num_traits", num_traits)
-    num_steps = positive_integer("num_steps", num_steps)
-    return _ascend(key, ratings, noise_variance, observed, k, num_steps, mode)
+    steps = positive_integer("steps", steps)
+    return _ascend(key, ratings, k, steps, mode)
 
 
-@partial(jax.jit, static_argnums=(4, 5, 6))  # a second call of the same sizes compiles nothing
-def _ascend(key, ratings, noise_variance, observed, k, num_steps, mode):
+@partial(jax.jit, static_argnums=(2, 3, 4))  # a second call of the same sizes compiles nothing
+def _ascend(key, ratings, k, steps, mode):
     r"""Run the sweeps. `mode`: rows are points, with covariance 0; the bound loses its entropy."""
-    n, m = ratings.shape
-    weights = observed.astype(ratings.dtype)
+    (n, m), values, noise_variance = ratings.shape, ratings.values, ratings.noise_variance
+    weights = ratings.weights
 
-    def regress(weights, ratings, mean, covariance, _):
+    def regress(values, weights, mean, covariance, _):
         """Return means, covariances and their log determinants for the rows of one factor."""
         second = covariance + mean[:, :, None] * mean[:, None, :]
         precision = weights @ second.reshape(-1, k * k) / (k * noise_variance)
@@ -114,7 +101,7 @@ def _ascend(key, ratings, noise_variance, observed, k, num_steps, mode):
         root = jnp.linalg.cholesky(eye + precision.reshape(-1, k, k))
         root = jax.lax.linalg.triangular_solve(root, jnp.broadcast_to(eye, root.shape), lower=True)
         inverse = root.mT @ root
-        mean = jnp.einsum("iab,ib->ia", inverse, ratings @ mean) / (math.sqrt(k) * noise_variance)
+        mean = jnp.einsum("iab,ib->ia", inverse, values @ mean) / (math.sqrt(k) * noise_variance)
         log_det = 2 * jnp.sum(jnp.log(jnp.diagonal(root, axis1=1, axis2=2)))
         return mean, 0 * inverse if mode else inverse, log_det
 
@@ -123,7 +110,7 @@ def _ascend(key, ratings, noise_variance, observed, k, num_steps, mode):
         # tr(S T) + m^T T m + n^T S n, the variance of u^T v.
         spread = S.reshape(n, -1) @ (T + N[:, :, None] * N[:, None, :]).reshape(m, -1).T
         spread += (M[:, :, None] * M[:, None, :]).reshape(n, -1) @ T.reshape(m, -1).T
-        errors = weights * ((ratings - M @ N.T / math.sqrt(k)) ** 2 + spread / k)
+        errors = weights * ((values - M @ N.T / math.sqrt(k)) ** 2 + spread / k)
         value = -0.5 * jnp.sum(errors) / noise_variance
         value -= 0.5 * jnp.sum(weights) * jnp.log(2 * jnp.pi * noise_variance)
         moments = jnp.sum(M**2) + jnp.sum(N**2)
@@ -135,16 +122,16 @@ def _ascend(key, ratings, noise_variance, observed, k, num_steps, mode):
 
     def sweep(state, _):
         _, columns = state
-        rows = regress(weights, ratings, *columns)
-        columns = regress(weights.T, ratings.T, *rows)
+        rows = regress(values, weights, *columns)
+        columns = regress(values.T, weights.T, *rows)
         return (rows, columns), objective(rows, columns)
 
     def point(mean):
         return mean, jnp.zeros((*mean.shape, k), mean.dtype), jnp.zeros((), mean.dtype)
 
-    start = jax.random.normal(key, (m, k), ratings.dtype)
-    state = point(jnp.zeros((n, k), ratings.dtype)), point(start)
-    (rows, columns), trace = jax.lax.scan(sweep, state, length=num_steps)
+    start = jax.random.normal(key, (m, k), values.dtype)
+    state = point(jnp.zeros((n, k), values.dtype)), point(start)
+    (rows, columns), trace = jax.lax.scan(sweep, state, length=steps)
     prediction = rows[0] @ columns[0].T / math.sqrt(k)
     found = jnp.linalg.svd(prediction, compute_uv=False)[:k]
     singular_values = jnp.pad(found, (0, k - found.shape[0]))

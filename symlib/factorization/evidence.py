@@ -11,11 +11,11 @@ import math
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Bool, Float, PRNGKeyArray, Real
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from symlib._checks import caller, positive_integer
 from symlib.factorization.gibbs import row_law
-from symlib.factorization.matrix import Factors, check_factors, check_ratings
+from symlib.factorization.ratings import Factors, Ratings, check_factors, check_ratings
 
 # Steps at the posterior by which backward chains, that start at one draw, come apart.
 _PARTING = 200
@@ -23,10 +23,8 @@ _PARTING = 200
 
 def log_evidence(
     key: PRNGKeyArray,
-    ratings: Float[Array, "n m"],
+    ratings: Ratings,
     num_traits: int,
-    noise_variance: Real[ArrayLike, ""] = 1.0,
-    observed: Bool[Array, "n m"] | None = None,
     num_temperatures: int = 2000,
     num_chains: int = 20,
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
@@ -55,10 +53,8 @@ def log_evidence(
 
     Args:
         key: Random key.
-        ratings: $R$; entries that are not observed may hold anything, NaN included.
+        ratings: $R$ with its noise and what is observed.
         num_traits: Number k of traits.
-        noise_variance: Variance $\tau > 0$ of the noise.
-        observed: True where a rating is seen; None if all are, which is much faster.
         num_temperatures: Number of steps.
         num_chains: Number of independent chains, at least 2.
 
@@ -66,16 +62,13 @@ def log_evidence(
         The estimate and its standard error.
 
     Raises:
-        ValueError: Shapes do not fit, `ratings` is not float32 or float64 or `observed` not
-            boolean, or a number is below 1 (2 for `num_chains`); an observed rating is not finite,
-            or `noise_variance` not positive and finite.
-        RuntimeError: Of traced ratings or noise, a number is such.
+        ValueError: A number is below 1 (2 for `num_chains`).
 
     References:
         Neal (2001), Annealed importance sampling.
     """
     k = positive_integer("num_traits", num_traits)
-    *data, constant = _checked(ratings, noise_variance, observed)
+    *data, constant = _checked(ratings)
     numbers = _numbers(num_temperatures, num_chains)
     value, error = _anneal(key, None, *data, k, *numbers)
     return constant + value, error
@@ -84,9 +77,7 @@ def log_evidence(
 def log_evidence_upper(
     key: PRNGKeyArray,
     factors: Factors,
-    ratings: Float[Array, "n m"],
-    noise_variance: Real[ArrayLike, ""] = 1.0,
-    observed: Bool[Array, "n m"] | None = None,
+    ratings: Ratings,
     num_temperatures: int = 2000,
     num_chains: int = 20,
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
@@ -104,9 +95,7 @@ def log_evidence_upper(
     Args:
         key: Random key.
         factors: The pair $(U, V)$ that the ratings were made of.
-        ratings: $R$; entries that are not observed may hold anything, NaN included.
-        noise_variance: Variance $\tau > 0$ of the noise.
-        observed: True where a rating is seen; None if all are, which is much faster.
+        ratings: $R$ with its noise and what is observed.
         num_temperatures: Number of steps.
         num_chains: Number of chains, at least 2.
 
@@ -115,27 +104,23 @@ def log_evidence_upper(
 
     Raises:
         ValueError: As for `log_evidence`, or `factors` is not a pair that fits the ratings.
-        RuntimeError: As for `log_evidence`.
 
     References:
         Grosse, Ghahramani and Adams (2015), Sandwiching the marginal likelihood using
         bidirectional Monte Carlo.
     """
-    *data, constant = _checked(ratings, noise_variance, observed)
+    *data, constant = _checked(ratings)
     V = check_factors(factors, data[0].shape)[1].astype(data[0].dtype)
     numbers = _numbers(num_temperatures, num_chains)
     value, error = _anneal(key, V, *data, V.shape[1], *numbers)
     return constant - value, error
 
 
-def _checked(ratings, noise_variance, observed):
+def _checked(ratings):
     """Return ratings, precision, mask or None, and what the weights leave out of log p(R)."""
-    complete = observed is None
-    ratings, noise_variance, observed = check_ratings(ratings, noise_variance, observed)
-    count = jnp.sum(observed, dtype=ratings.dtype)
-    squares = jnp.sum(ratings**2) / noise_variance
-    constant = -0.5 * (squares + count * jnp.log(2 * jnp.pi * noise_variance))
-    return ratings, 1 / noise_variance, None if complete else observed, constant
+    check_ratings(ratings)
+    constant = ratings.log_likelihood(jnp.sum(ratings.values**2))
+    return ratings.values, 1 / ratings.noise_variance, ratings.observed, constant
 
 
 def _numbers(num_temperatures, num_chains):

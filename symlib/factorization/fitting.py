@@ -12,25 +12,15 @@ from typing import NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Bool, Float, Int, PRNGKeyArray, Real
+from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray, Real
 
 from symlib._checks import array_shape, caller, entries, finite, full_precision, positive_integer
-from symlib.factorization.matrix import (
-    check_noise,
-    check_ratings,
-    predict,
-    unchecked_expected_log_joint,
-)
+from symlib.factorization.joint import expected_log_joint
+from symlib.factorization.ratings import Ratings, check_noise, check_ratings, predict
+from symlib.groups import rotation_log_ratio, rotation_log_ratio_bound, stack_rows
+from symlib.groups.rotations import langevin_weights
 from symlib.inference import fit
-from symlib.posteriors import (
-    DiagonalGaussian,
-    Gaussian,
-    IsotropicGaussian,
-    rotation_log_ratio,
-    rotation_log_ratio_bound,
-    stack_rows,
-)
-from symlib.posteriors.rotations import langevin_weights
+from symlib.posteriors import DiagonalGaussian, Gaussian, IsotropicGaussian
 
 # The standard deviation e^-2 of the author's own start. The means start as draws from the prior.
 _START_VARIANCE = math.exp(-4)
@@ -51,13 +41,11 @@ class VariationalFit(NamedTuple):
 
 def fit_matrix(
     key: PRNGKeyArray,
-    ratings: Float[Array, "n m"],
+    ratings: Ratings,
     num_traits: int,
-    noise_variance: Real[ArrayLike, ""] = 1.0,
     *,
     symmetrize: bool = True,
     covariance: str = "isotropic",
-    observed: Bool[Array, "n m"] | None = None,
     steps: int = 1000,
     learning_rate: float = 0.05,
     num_samples: int = 500,
@@ -66,7 +54,7 @@ def fit_matrix(
 
     The divergence of the mixture, and so the bound, is exact up to k = 3 for "isotropic"; above,
     the error is that of `symlib.special.log_hyp0f1`. For "diagonal" it is a lower bound of the
-    divergence, `symlib.posteriors.rotation_log_ratio_bound`.
+    divergence, `symlib.groups.rotation_log_ratio_bound`.
 
     Measured on ten matrices with n = m = 40, k = 20 and $\tau = 4$, "isotropic": the error of the
     prediction is .8873, .8872 and .8873 after 500, 1000 and 5000 steps, and the bounds after 500
@@ -78,28 +66,29 @@ def fit_matrix(
 
     Args:
         key: Random key.
-        ratings: $R$; entries that are not observed may hold anything, NaN included.
+        ratings: $R$ with its noise and what is observed.
         num_traits: Number k of traits.
-        noise_variance: Variance $\tau > 0$ of the noise.
         symmetrize: Maximise the bound of the mixture, rather than that of $q^*$ (mean field).
         covariance: "isotropic", one variance for all entries, or "diagonal", one for each.
-        observed: True where a rating is seen; None if all are.
         steps: Number of steps of Adam, whose learning rate decays to 0.
         learning_rate: The learning rate at the start.
         num_samples: Number of draws for the divergence in the final bound, at least 2.
 
     Raises:
-        ValueError: Shapes do not fit, `ratings` is not float32 or float64, `observed` not boolean,
-            a number is below its least value, or `covariance` is unknown; an observed rating is not
-            finite, or `noise_variance` not positive and finite.
-        RuntimeError: Of traced ratings or noise, a number is such, or the ascent diverged.
+        ValueError: A number is below its least value, or `covariance` is unknown.
+        RuntimeError: The ascent diverged.
 
     References:
         Moore (2016), section 4 and Appendix A, with the errors of the divergence mended.
+
+    Example:
+        >>> ratings = Ratings(jnp.eye(3), noise_variance=0.5)
+        >>> fit_matrix(jax.random.key(0), ratings, num_traits=2, steps=10).prediction.shape
+        (3, 3)
     """
-    ratings, noise_variance, observed = check_ratings(ratings, noise_variance, observed)
-    start = _Start(*ratings.shape, num_traits, covariance, ratings.dtype)
-    objective = _Ratings(symmetrize, ratings, noise_variance, observed)
+    check_ratings(ratings)
+    start = _Start(*ratings.shape, num_traits, covariance, ratings.values.dtype)
+    objective = _Ratings(symmetrize, ratings)
     base, bound, error, trace = _fit(key, objective, start, steps, learning_rate, num_samples)
     return VariationalFit(base, bound, error, predict(base.mean), trace)
 
@@ -150,7 +139,7 @@ def fit_matrix_entries(
         ValueError: Shapes or types do not fit, a number is below its least value, or `covariance`
             is unknown; a row or column is out of range, a value not finite, or `noise_variance` not
             positive and finite.
-        RuntimeError: Of traced arguments, a number is such, or the ascent diverged.
+        RuntimeError: A traced value is such, or the ascent diverged.
     """
     values = full_precision("values", values)
     if values.ndim != 1 or values.size == 0:
@@ -211,14 +200,10 @@ class _Objective(eqx.Module):
 
 
 class _Ratings(_Objective):
-    ratings: Float[Array, "n m"]
-    noise_variance: Float[Array, ""]
-    observed: Bool[Array, "n m"]
+    ratings: Ratings
 
     def expected_log_joint(self, posterior, key):
-        return unchecked_expected_log_joint(
-            posterior, self.ratings, self.noise_variance, self.observed
-        )
+        return expected_log_joint(posterior, self.ratings)
 
 
 class _Entries(_Objective):
@@ -236,7 +221,7 @@ class _Entries(_Objective):
             batch = jax.random.randint(key, (self.batch_size,), 0, N)
             i, j, r = self.rows[batch], self.columns[batch], self.values[batch]
         (U, V), k = posterior.mean, posterior.mean[0].shape[1]
-        C, D = _entry_variances(posterior)
+        C, D = posterior.variances()
         u, v, c, d = U[i], V[j], C[i], D[j]
         errors = (r - jnp.sum(u * v, axis=1) / math.sqrt(k)) ** 2
         errors += jnp.sum((u**2 + c) * d + c * v**2, axis=1) / k
@@ -244,14 +229,6 @@ class _Entries(_Objective):
         log_likelihood = -0.5 * N * (jnp.mean(errors) / self.noise_variance + log_variance)
         moments = sum(jnp.sum(leaf) for leaf in (U**2, V**2, C, D))
         return log_likelihood - 0.5 * (moments + (U.size + V.size) * math.log(2 * math.pi))
-
-
-def _entry_variances(posterior):
-    """Return the variances of all entries of (U, V), also of an isotropic Gaussian."""
-    mean, variance = posterior.mean, posterior.variance
-    if isinstance(variance, tuple):
-        return variance
-    return tuple(jnp.broadcast_to(variance, leaf.shape) for leaf in mean)
 
 
 def _essentials(posterior):
@@ -263,15 +240,16 @@ def _essentials(posterior):
     noise outside of the columns of M, has mean zero for given $Q^T X$ and would only add variance.
     """
     M = stack_rows(posterior.mean)
-    if not isinstance(posterior, IsotropicGaussian):
-        return M, stack_rows(posterior.variance)
+    variance = posterior.row_variances()
+    if variance is None:
+        return M, stack_rows(posterior.variances())
     fixed = jax.lax.stop_gradient(M)
     squares, rotation = jnp.linalg.eigh(fixed.T @ fixed)
     # Directions that are zero to rounding are left out: they add nothing to the divergence.
     smallest = 10 * M.shape[1] * jnp.finfo(M.dtype).eps * squares[-1]
     kept = squares > smallest
     scale = jnp.where(kept, 1 / jnp.sqrt(jnp.where(kept, squares, 1)), 0)
-    return (fixed @ rotation * scale).T @ M, posterior.variance
+    return (fixed @ rotation * scale).T @ M, variance
 
 
 def _divergence(M, variance, key):

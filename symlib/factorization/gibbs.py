@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float, PRNGKeyArray, Real
 
 from symlib._checks import positive_integer
-from symlib.factorization.matrix import Factors, check_ratings
+from symlib.factorization.ratings import Factors, Ratings, check_ratings
 
 # Batches of sweeps, whose means give the standard error.
 _BATCHES = 20
@@ -44,10 +44,8 @@ class RowLaw(NamedTuple):
 
 def matrix_gibbs(
     key: PRNGKeyArray,
-    ratings: Float[Array, "n m"],
+    ratings: Ratings,
     num_traits: int,
-    noise_variance: Real[ArrayLike, ""] = 1.0,
-    observed: Bool[Array, "n m"] | None = None,
     num_sweeps: int = 500,
     num_burn_in: int = 100,
 ) -> GibbsResult:
@@ -65,18 +63,13 @@ def matrix_gibbs(
 
     Args:
         key: Random key.
-        ratings: $R$; entries that are not observed may hold anything, NaN included.
+        ratings: $R$ with its noise and what is observed.
         num_traits: Number k of traits.
-        noise_variance: Variance $\tau > 0$ of the noise.
-        observed: True where a rating is seen; None if all are, which is much faster.
         num_sweeps: Sweeps to average over, rounded up to a multiple of 20.
         num_burn_in: Sweeps before those.
 
     Raises:
-        ValueError: Shapes do not fit, `ratings` is not float32 or float64 or `observed` not
-            boolean, or a number is below 1; an observed rating is not finite, or `noise_variance`
-            not positive and finite.
-        RuntimeError: Of traced ratings or noise, a number is such.
+        ValueError: A number is below 1.
 
     References:
         Salakhutdinov and Mnih (2008), Bayesian probabilistic matrix factorization using Markov
@@ -84,11 +77,10 @@ def matrix_gibbs(
     """
     numbers = {"num_traits": num_traits, "num_sweeps": num_sweeps, "num_burn_in": num_burn_in}
     num_traits, num_sweeps, num_burn_in = (positive_integer(*item) for item in numbers.items())
-    complete = observed is None
-    ratings, noise_variance, observed = check_ratings(ratings, noise_variance, observed)
+    check_ratings(ratings)
     batch = -(-num_sweeps // _BATCHES)
-    observed = None if complete else observed
-    return _run(key, ratings, 1 / noise_variance, observed, num_traits, num_burn_in, batch)
+    data = ratings.values, 1 / ratings.noise_variance, ratings.observed
+    return _run(key, *data, num_traits, num_burn_in, batch)
 
 
 def row_law(

@@ -58,7 +58,7 @@ def scalar_log_joint(
     Raises:
         ValueError: `z` does not have shape (2,); `noise_variance` is not positive and finite, `r`
             is not finite, or a number is in half precision.
-        RuntimeError: A traced `noise_variance` or `r` is such.
+        RuntimeError: A traced value is such.
     """
     if jnp.shape(z) != (2,):
         raise ValueError(f"z must be the pair (u, v) of shape (2,), got shape {jnp.shape(z)}")
@@ -70,7 +70,7 @@ def scalar_log_joint(
     return log_likelihood - 0.5 * (u**2 + v**2) - jnp.log(2 * jnp.pi)
 
 
-def scalar_map(
+def scalar_map_estimate(
     r: Real[ArrayLike, ""], noise_variance: Real[ArrayLike, ""] = 1.0
 ) -> Float[Array, ""]:
     r"""Return the product $uv$ at the posterior's mode, $\mathrm{sign}(r)\max(|r| - \tau, 0)$.
@@ -86,7 +86,7 @@ def scalar_map(
     Raises:
         ValueError: `noise_variance` is not positive and finite, `r` is not finite, or one of them
             is in half precision.
-        RuntimeError: A traced `noise_variance` or `r` is such.
+        RuntimeError: A traced value is such.
 
     References:
         Nakajima et al. (2013), the MAP solution at $L = M = 1$.
@@ -123,7 +123,7 @@ def scalar_mean_field(
     Raises:
         ValueError: `noise_variance` is not positive and finite, `r` is not finite, or one of them
             is in half precision.
-        RuntimeError: A traced `noise_variance` or `r` is such.
+        RuntimeError: A traced value is such.
 
     References:
         Nakajima et al. (2013), the analytic solution at $L = M = 1$.
@@ -174,7 +174,7 @@ def scalar_symmetrized(
     Raises:
         ValueError: `noise_variance` is not positive and finite, `r` is not finite, or one of them
             is in half precision.
-        RuntimeError: A traced `noise_variance` or `r` is such.
+        RuntimeError: A traced value is such.
 
     References:
         Moore (2016), section 3.1. The reduction to one unknown is ours.
@@ -210,7 +210,12 @@ def scalar_exact(r: Real[ArrayLike, ""], noise_variance: Real[ArrayLike, ""] = 1
 
     Raises:
         ValueError: An argument is outside the stated range, not finite, or in half precision.
-        RuntimeError: A traced argument is such.
+        RuntimeError: A traced value is such.
+
+    Example:
+        >>> exact = scalar_exact(1.5)
+        >>> round(float(exact.log_evidence), 3), round(float(exact.predictive_mean), 3)
+        (-1.92, 0.535)
     """
     r, noise_variance = _checked(r, noise_variance)
     r, noise_variance = _in_range(r, noise_variance, _LARGEST_R, (_SMALLEST_NOISE, _LARGEST_NOISE))

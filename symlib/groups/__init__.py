@@ -1,26 +1,23 @@
 """Groups that act on parameters, reflections, and tests of invariance."""
 
-from symlib.groups.group import (
-    MAX_ELEMENTS,
-    Group,
-    Orthogonal,
-    Permutation,
-    Product,
-    Scaling,
-    SignFlip,
-    Translation,
-)
+from symlib.groups.finite import Permutation, SignFlip
+from symlib.groups.group import MAX_ELEMENTS, Group
 from symlib.groups.hidden_units import (
     HiddenPermutation,
     hidden_widths,
     unit_log_densities,
     unit_rows,
 )
-from symlib.groups.reflection import (
-    Reflection,
-    invariance_error,
-    is_symmetric,
-    reflection_invariance_error,
+from symlib.groups.invariance import invariance_error
+from symlib.groups.noncompact import Scaling, Translation
+from symlib.groups.orthogonal import Orthogonal
+from symlib.groups.product import Product
+from symlib.groups.reflection import Reflection, is_symmetric
+from symlib.groups.rotations import (
+    printed_log_ratio,
+    rotation_log_ratio,
+    rotation_log_ratio_bound,
+    stack_rows,
 )
 
 __all__ = [
@@ -37,7 +34,10 @@ __all__ = [
     "hidden_widths",
     "invariance_error",
     "is_symmetric",
-    "reflection_invariance_error",
+    "printed_log_ratio",
+    "rotation_log_ratio",
+    "rotation_log_ratio_bound",
+    "stack_rows",
     "unit_log_densities",
     "unit_rows",
 ]

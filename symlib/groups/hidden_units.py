@@ -18,8 +18,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from symlib._checks import caller, floating_leaves
-from symlib.groups.group import Permutation, Product
+from symlib._checks import caller, floating_leaves, like
+from symlib.groups.finite import Permutation
+from symlib.groups.group import told
+from symlib.groups.product import Product
+from symlib.special.permanent import MAX_SIZE, permutation_log_ratio
 
 
 class HiddenPermutation(Product):
@@ -28,6 +31,14 @@ class HiddenPermutation(Product):
     An element is a tuple with one permutation for each hidden layer, as `Permutation` has them:
     unit i of the layer moves to place `g[i]`. With permutation matrices $P_l$, and $P_0$, $P_L$
     identities, the weights become $P_l W_l P_{l-1}^\top$ and the biases $P_l b_l$.
+
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from symlib import HiddenPermutation
+    >>> network = [jnp.array([[1.0], [2.0]]), jnp.array([[3.0, 4.0]])]  # 1 input, 2 units, 1 output
+    >>> (exchanged,) = HiddenPermutation(2).act((jnp.array([1, 0]),), network)[1]
+    >>> print(exchanged)
+    [4. 3.]
 
     Args:
         *widths: The number of units of each hidden layer, from the input to the output.
@@ -71,6 +82,22 @@ class HiddenPermutation(Product):
                 for layer, i, o in zip(layers, origins[:-1], origins[1:], strict=True)
             ]
         )
+
+    def log_ratio(self, base, z):
+        r"""Return $\log q^*(z) - \log\tilde q(z)$ in nats: a permanent for one hidden layer.
+
+        For a Gaussian with independent entries and at most 15 units. Otherwise it is the sum over
+        all elements.
+
+        Raises:
+            ValueError: `z` has a wrong shape, or there are too many elements to sum over.
+        """
+        variances = told(base, "variances")
+        one = len(self.widths) == 1 and self.widths[0] <= MAX_SIZE
+        if not (one and self._acts_as(HiddenPermutation)) or variances is None:
+            return super().log_ratio(base, z)
+        z = like("z", self._check_point(z), base.mean)
+        return permutation_log_ratio(unit_log_densities(base, z))
 
 
 def hidden_widths(z: PyTree) -> tuple[int, ...]:
@@ -121,13 +148,13 @@ def unit_moments(
 
     Raises as `unit_rows` does, and ValueError if the base is no Gaussian with independent entries.
     """
-    moments = getattr(base, "_entry_moments", None)
-    if moments is None:
+    variances = told(base, "variances")
+    if variances is None:
         raise ValueError(
-            "The units of a network are independent under an IsotropicGaussian or a "
+            f"{caller()}: the units of a network are independent under an IsotropicGaussian or a "
             f"DiagonalGaussian, got {type(base).__name__}."
         )
-    return tuple(unit_rows(tree, layer, incoming=incoming) for tree in moments())
+    return tuple(unit_rows(tree, layer, incoming=incoming) for tree in (base.mean, variances))
 
 
 def unit_log_densities(

@@ -1,132 +1,22 @@
-r"""Measure symmetries of functions: group actions, and reflections in parameter space.
+r"""Reflections in parameter space, and the distance to their mirrors.
 
-A function has the symmetry of a group when $f(g \cdot z) = f(z)$ for every element. The smallest
-case, one reflection, is already enough to trap gradient descent: at a symmetric point the
-gradient has no component across the mirror (Ziyin, Xu & Chuang 2024, Proposition 3).
+One reflection is already enough to trap gradient descent: at a symmetric point the gradient has no
+component across the mirror (Ziyin, Xu & Chuang 2024, Proposition 3).
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Bool, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, ArrayLike, Bool, Float, PRNGKeyArray
 
 from symlib._checks import caller, floating_leaves, positive_integer, refuse_if
-from symlib.groups.group import Group, identity_first
+from symlib.groups.finite import sign
+from symlib.groups.group import Group
 
 
-def invariance_error(
-    f: Callable[[PyTree], PyTree],
-    group: Group,
-    z: PyTree,
-    key: PRNGKeyArray,
-    num_elements: int = 16,
-    elements: PyTree | None = None,
-) -> Float[Array, ""]:
-    r"""Return $\max_g |f(g \cdot z) - f(z)|$ over drawn or given elements.
-
-    A value far above rounding proves that $f$ lacks the symmetry. A value at rounding is evidence
-    for it, not proof: it speaks of this point and these elements. Compare it with the size
-    of $f(z)$.
-
-    Args:
-        f: Function of a point; an array or a pytree of arrays comes back.
-        group: The group.
-        z: The point.
-        key: Key for the draws, unused if `elements` is given.
-        num_elements: Number of elements drawn uniformly.
-        elements: Elements to try, stacked on a leading axis of each leaf. A non-compact group
-            has no uniform law and needs them.
-
-    Raises:
-        ValueError: `num_elements` is below 1, or the group is not compact and `elements` is
-            missing.
-    """
-    if elements is None:
-        positive_integer("num_elements", num_elements)
-        try:
-            elements = jax.vmap(group.sample)(jax.random.split(key, num_elements))
-        except ValueError as error:
-            raise ValueError(
-                f"{error} For invariance_error, pass the elements to try as `elements`."
-            ) from error
-    reference = f(z)
-    errors = jax.vmap(lambda g: _largest_difference(f(group.act(g, z)), reference))(elements)
-    return jnp.max(errors)
-
-
-def require_invariance(
-    f: Callable[[PyTree], Float[Array, "..."]],
-    group: Group,
-    points: PyTree,
-    key: PRNGKeyArray,
-    value: Float[Array, "..."],
-) -> Float[Array, "..."]:
-    r"""Return `value`, or raise if $f(g \cdot z)$ differs from $f(z)$ at one of some points.
-
-    Each point is moved by one random element, which is not the identity if the group has at most
-    64 elements: one sign flip that the model lacks is then found at the first point. Other groups
-    can pass by chance, which a few calls make unlikely.
-
-    Two values agree if they differ by at most the square root of the machine precision, relative
-    to the larger of them and of 1 (3.5e-4 in float32), or by eight times what a change of z by
-    four roundings does. A smaller violation passes: .35 nats at a log density of 1000. A model
-    that computes in half precision inside can be refused wrongly.
-
-    Args:
-        f: Function of one point; a real number or an array of them, compared one by one.
-        group: A compact group.
-        points: Points, stacked on a leading axis of each leaf.
-        key: Key for the elements.
-        value: What comes back.
-
-    Raises:
-        ValueError: The values are known and differ; the message names the group and both values.
-        RuntimeError: They differ, under a transformation of JAX.
-    """
-    points = jax.lax.stop_gradient(points)
-    count = len(jax.tree.leaves(points)[0])
-    if 1 < group.order <= 64:
-        rows = jax.random.randint(key, (count,), 1, group.order)
-        elements = jax.tree.map(lambda leaf: leaf[rows], identity_first(group))
-    else:
-        elements = jax.vmap(group.sample)(jax.random.split(key, count))
-
-    kinds = [leaf.dtype for leaf in jax.tree.leaves(points)]
-    step = 4 * max(float(jnp.finfo(kind).eps) for kind in kinds)
-
-    def both(g, z):
-        nudged = jax.tree.map(lambda leaf: leaf * (1 + step), z)
-        return f(group.act(g, z)), f(z), f(nudged)
-
-    # An accelerator rounds the factors of a product in float32 to ten bits, differently before and
-    # after a move, unless told otherwise.
-    with jax.default_matmul_precision("highest"):
-        moved, still, nudged = jax.lax.stop_gradient(jax.vmap(both)(elements, points))
-    kinds = (moved.dtype, *kinds)
-    eps = max(float(jnp.finfo(jnp.promote_types(kind, jnp.float16)).eps) for kind in kinds)
-    scale = jnp.maximum(1, jnp.maximum(jnp.abs(moved), jnp.abs(still)))
-    # What a change of the last digits of z does: data of 2000 with a noise of .03 lose as much.
-    rounding = jnp.where(jnp.isfinite(nudged), 8 * jnp.abs(nudged - still), 0)
-    # NaN and infinity of the model itself are the caller's to report.
-    wrong = jnp.isfinite(still) & ~(jnp.abs(moved - still) <= math.sqrt(eps) * scale + rounding)
-    message = (
-        f"{caller()}: the model changes under {group}, so that this is no bound of its evidence"
-    )
-    remedy = "Name a group that it has, or pass check_invariance=False to see the number."
-    if isinstance(wrong, jax.core.Tracer):
-        return refuse_if(value, wrong.any(), f"{message}. {remedy}")
-    if wrong.any():
-        worst = jnp.argmax(jnp.where(wrong, jnp.nan_to_num(jnp.abs(moved - still)), -1))
-        raise ValueError(
-            f"{message}: {still.ravel()[worst]:.6g} became {moved.ravel()[worst]:.6g}. {remedy}"
-        )
-    return value
-
-
-class Reflection(eqx.Module):
+class Reflection(Group):
     r"""The reflection $\theta \mapsto \theta - 2(P\theta - \theta')$ across a subspace.
 
     $P$ is an orthogonal projection, $P = P^\top = P^2$, and $\theta' = P\theta'$ its centre.
@@ -136,6 +26,8 @@ class Reflection(eqx.Module):
     The conditions on $P$ and $\theta'$ have to hold to the square root of the machine precision,
     relative to the largest entry: rounding in a product stays well below that, a wrong matrix
     well above.
+
+    It is a group of two elements, the signs +1 for the identity and -1 for the reflection.
 
     Args:
         projection: $P$, shape (d, d).
@@ -231,8 +123,34 @@ class Reflection(eqx.Module):
         """The rank of $P$, its trace: the number of dimensions a symmetric start loses."""
         return jnp.trace(self.projection)
 
-    def act(self, theta: Float[Array, " d"]) -> Float[Array, " d"]:
-        r"""Reflect, $\theta - 2(P\theta - \theta')$."""
+    def __repr__(self) -> str:
+        return f"Reflection(dim={self.center.size})"
+
+    @property
+    def order(self) -> int:
+        return 2
+
+    def identity(self) -> Float[Array, ""]:
+        return jnp.ones(())
+
+    def sample(self, key: PRNGKeyArray) -> Float[Array, ""]:
+        return jax.random.rademacher(key, (), dtype=float)
+
+    def elements(self) -> Float[Array, "2"]:
+        return jnp.array([1.0, -1.0])
+
+    def act(self, g, z):
+        g = sign(self, g)
+        return z - (1 - g).astype(z.dtype) * self._offset(z)
+
+    def inverse(self, g):
+        return sign(self, g)
+
+    def compose(self, g, h):
+        return sign(self, g) * sign(self, h)
+
+    def reflect(self, theta: Float[Array, " d"]) -> Float[Array, " d"]:
+        r"""Return the mirror image, $\theta - 2(P\theta - \theta')$."""
         return theta - 2 * self._offset(theta)
 
     def symmetric_point(self, theta: Float[Array, " d"]) -> Float[Array, " d"]:
@@ -258,9 +176,11 @@ class Reflection(eqx.Module):
             raise ValueError(
                 f"{caller()}: theta has to have shape {self.center.shape}, got {jnp.shape(theta)}."
             )
-        floating_leaves("theta", theta)
-        product = jnp.matmul(self.projection, theta, precision="highest")
-        return (product - self.center).astype(theta.dtype if keep_dtype else product.dtype)
+        theta = floating_leaves("theta", theta)
+        # The mirror is given, not trained: a fit of a posterior that holds it leaves it alone.
+        projection, center = jax.lax.stop_gradient((self.projection, self.center))
+        product = jnp.matmul(projection, theta, precision="highest")
+        return (product - center).astype(theta.dtype if keep_dtype else product.dtype)
 
 
 def is_symmetric(
@@ -283,33 +203,6 @@ def is_symmetric(
     distance = reflection.distance(theta)
     distance = refuse_if(distance, jnp.isnan(distance), f"{caller()}: theta holds NaN or infinity.")
     return distance <= tolerance
-
-
-def reflection_invariance_error(
-    f: Callable[[Float[Array, " d"]], PyTree], reflection: Reflection, theta: Float[Array, " d"]
-) -> Float[Array, ""]:
-    r"""Return the largest entry of $|f(R\theta) - f(\theta)|$ for the reflection $R$.
-
-    Args:
-        f: Function of the flat parameter vector, a loss or the outputs of a model.
-        reflection: The reflection.
-        theta: The parameters.
-    """
-    return _largest_difference(f(reflection.act(theta)), f(theta))
-
-
-def _largest_difference(left: PyTree, right: PyTree) -> Float[Array, ""]:
-    def largest(a, b):
-        # Integers without a sign would wrap around at 0, and booleans cannot be subtracted.
-        kind = jnp.result_type(jnp.asarray(a).dtype, float)
-        difference = jnp.abs(jnp.asarray(a, kind) - jnp.asarray(b, kind))
-        if not jnp.issubdtype(jnp.result_type(a), jnp.inexact):
-            # Large integers may be equal as floats.
-            difference = jnp.where(a != b, jnp.maximum(difference, 1), 0)
-        return jnp.max(difference)
-
-    differences = jax.tree.map(largest, left, right)
-    return jnp.max(jnp.stack(jax.tree.leaves(differences)))
 
 
 def _distinct_positions(name: str, size: int, positions: list[int]) -> None:

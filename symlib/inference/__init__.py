@@ -5,11 +5,8 @@ from symlib.inference.bayesian_network import (
     gaussian_log_likelihood,
     minibatch_elbo,
 )
-from symlib.inference.bounds import (
-    FitResult,
-    elbo,
-    fit,
-)
+from symlib.inference.bounds import elbo
+from symlib.inference.fit import FitResult, FitState, fit
 from symlib.inference.nuts import (
     NutsDraws,
     nuts,
@@ -17,6 +14,7 @@ from symlib.inference.nuts import (
 
 __all__ = [
     "FitResult",
+    "FitState",
     "NutsDraws",
     "categorical_log_likelihood",
     "elbo",

@@ -2,7 +2,7 @@ r"""Bayesian neural networks: likelihoods, and the evidence bound estimated from
 
 A network is any function of its parameters $\omega$ and one input. The posterior over $\omega$ is
 approximated by a Gaussian with independent entries (mean field), which `symlib.inference.fit`
-trains, and may be symmetrized: then `log_ratio` adds a term of `symlib.posteriors`.
+trains, or by its mixture over a group, `symlib.posteriors.Symmetrized`.
 """
 
 import math
@@ -12,10 +12,18 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Integer, PRNGKeyArray, PyTree
 
-from symlib._checks import caller, full_precision, positive, positive_integer, refuse_if, scalar
-from symlib.groups import Group
-from symlib.groups.reflection import require_invariance
-from symlib.posteriors import Gaussian
+from symlib._checks import (
+    caller,
+    finite,
+    full_precision,
+    mean_and_error,
+    positive,
+    positive_integer,
+    refuse_if,
+    scalar,
+)
+from symlib.groups.invariance import require_invariance
+from symlib.posteriors import Gaussian, Symmetrized
 
 
 def gaussian_log_likelihood(
@@ -29,8 +37,9 @@ def gaussian_log_likelihood(
         noise_variance: $\sigma^2 > 0$, a number.
 
     Raises:
-        ValueError: The shapes differ, or $\sigma^2$ is not positive and finite.
-        RuntimeError: The latter, under a transformation of JAX.
+        ValueError: The shapes differ, $\sigma^2$ is not positive and finite, or the target is not
+            finite.
+        RuntimeError: A traced value is such.
     """
     noise_variance = positive("noise_variance", noise_variance)
     if jnp.shape(prediction) != jnp.shape(target):
@@ -39,6 +48,7 @@ def gaussian_log_likelihood(
             f"{jnp.shape(prediction)} and {jnp.shape(target)}."
         )
     prediction = full_precision("prediction", prediction)
+    target = finite("target", target)
     deviation = jnp.sqrt(jnp.asarray(noise_variance, prediction.dtype))
     deviation = refuse_if(
         deviation,
@@ -50,16 +60,21 @@ def gaussian_log_likelihood(
 
 
 def categorical_log_likelihood(
-    logits: Float[Array, " classes"], label: Integer[Array, ""]
+    prediction: Float[Array, " classes"], target: Integer[Array, ""]
 ) -> Float[Array, ""]:
-    r"""Return $\log \mathrm{softmax}(f)_y$ in nats for one label $y$ from 0 to the last class.
+    r"""Return $\log \mathrm{softmax}(f)_y$ in nats for one label $y$.
+
+    Args:
+        prediction: The logits $f$, one for each class.
+        target: The label $y$, an integer from 0 to the last class.
 
     Raises:
-        ValueError: `logits` is no vector in float32 or float64, or the label no integer.
-        RuntimeError: The label is no class. JAX would take the nearest one without a word.
+        ValueError: `prediction` is no vector in float32 or float64, the label no integer, or no
+            class: JAX would take the nearest one without a word.
+        RuntimeError: A traced value is such.
     """
-    logits = full_precision("logits", logits)
-    label = jnp.asarray(label)
+    logits = full_precision("prediction", prediction)
+    label = jnp.asarray(target)
     if logits.ndim != 1 or label.ndim or not jnp.issubdtype(label.dtype, jnp.integer):
         raise ValueError(
             f"{caller()}: expected a vector of logits and one integer label, got "
@@ -73,84 +88,118 @@ def categorical_log_likelihood(
 
 def minibatch_elbo(
     key: PRNGKeyArray,
-    base: Gaussian,
-    prior: Gaussian,
     log_likelihood: Callable[[PyTree, Array, Array], Float[Array, ""]],
+    prior: Gaussian,
+    posterior: Gaussian | Symmetrized,
     inputs: Array,
     targets: Array,
     batch_size: int,
-    log_ratio: Callable[[PRNGKeyArray, Gaussian, PyTree], Float[Array, ""]] | None = None,
-    group: Group | None = None,
+    num_samples: int = 1,
     check_invariance: bool = True,
-) -> Float[Array, ""]:
-    r"""Estimate the evidence lower bound from one draw of the parameters and some of the data.
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    r"""Estimate the evidence lower bound from a few draws of the parameters and some of the data.
 
-    $$\frac{N}{B} \sum_{n \in \text{batch}} \log p(y_n \mid x_n, \omega) - KL[q \| p]
-    + \text{log\_ratio}(\omega), \qquad \omega \sim q,$$
+    $$\frac{N}{B} \sum_{n \in \text{batch}} \log p(y_n \mid x_n, \omega) - KL[q^* \| p]
+    + \log q^*(\omega) - \log \tilde q(\omega), \qquad \omega \sim q^*,$$
 
-    with the divergence of the two Gaussians in closed form. Without the last term its mean is the
-    bound of mean field. With a term whose mean is at most $KL[q \| q^G]$ it is a bound of the
-    symmetrized posterior, provided that prior and likelihood do not change under the group. So the
-    term comes with its group, and each call, also one inside `fit`, compares the prior and a
-    sixteenth of the batch before and after one random element: see
-    `symlib.groups.require_invariance`. The estimate is unbiased and reparameterized.
+    averaged over draws, each with its own batch, with the divergence of the two Gaussians in closed
+    form. The last two terms are absent for a Gaussian posterior, mean field. For a symmetrized one
+    they are exact or, with a `log_ratio` of its own, a bound: if its mean is at most
+    $KL[q^* \| \tilde q]$, the estimate is one of a lower bound. The estimate is unbiased and
+    reparameterized.
+
+    For a symmetrized posterior it is a bound only if prior and likelihood are invariant under the
+    group. So each call, also one inside `fit`, compares the prior and a sixteenth of the batch
+    before and after one random element.
+
+    >>> import jax, jax.numpy as jnp
+    >>> from symlib.inference import gaussian_log_likelihood, minibatch_elbo
+    >>> from symlib.posteriors import IsotropicGaussian
+    >>> def log_likelihood(slope, x, y):
+    ...     return gaussian_log_likelihood(slope * x, y, noise_variance=1.0)
+    >>> x = jnp.linspace(-1, 1, 100)
+    >>> prior, q = IsotropicGaussian(jnp.zeros(()), 1.0), IsotropicGaussian(jnp.ones(()), 0.01)
+    >>> value, error = minibatch_elbo(
+    ...     jax.random.key(0), log_likelihood, prior, q, x, x, batch_size=10, num_samples=100
+    ... )
+    >>> print(value.round(), error.round(1))
+    -94.0 0.0
 
     Args:
-        key: Random key, for the batch, the draw and the term.
-        base: The approximation $q$.
-        prior: The prior $p$, over the same parameters.
+        key: Random key, for batches and draws. The third of `jax.random.split(key, 3)` is not used:
+            a `log_ratio` that samples may take it.
         log_likelihood: Function (parameters, input, target) -> scalar for one pair.
+        prior: The prior $p$, over the same parameters.
+        posterior: The approximation, a Gaussian $q^*$ or its mixture $\tilde q$.
         inputs: All inputs, (N, ...).
         targets: All targets, (N, ...).
         batch_size: B, drawn from the N pairs with replacement; N takes all of them once.
-        log_ratio: Function (key, base, parameters) -> scalar. The sign of each function of
-            `symlib.posteriors` is the right one.
-        group: The group of the term, needed with one.
+        num_samples: Number of draws; one is enough for a gradient.
         check_invariance: Whether to compare.
+
+    Returns:
+        The estimate and its standard error, as `elbo` does. One draw says nothing about its error:
+        it is infinite then.
 
     Raises:
         ValueError: Inputs and targets differ in number, `batch_size` is not 1, ..., N, a function
-            does not return a scalar, there is a term without a group, or prior or likelihood
-            change under it.
-        RuntimeError: A value is NaN or infinite; under a transformation, prior or likelihood
-            change under the group.
+            does not return a scalar, inputs or targets hold NaN, a term is NaN or infinite, or
+            prior or likelihood change under the group.
+        RuntimeError: A traced value is such; of traced data only the batch is looked at.
     """
-    if log_ratio is not None and group is None:
-        raise ValueError(
-            f"{caller()}: log_ratio needs its group, as group=HiddenPermutation(5), since prior "
-            "and likelihood have to be invariant under it."
-        )
     count = len(inputs)
     batch_size = positive_integer("batch_size", batch_size)
+    num_samples = positive_integer("num_samples", num_samples)
     if len(targets) != count or batch_size > count:
         raise ValueError(
             f"{caller()}: got {count} inputs, {len(targets)} targets and batch_size "
             f"{batch_size}; the first two have to agree and the third to be at most as large."
         )
-    batch_key, draw_key, ratio_key = jax.random.split(key, 3)
-    if batch_size < count:
-        rows = jax.random.randint(batch_key, (batch_size,), 0, count)
-        inputs, targets = inputs[rows], targets[rows]
-    parameters = base.sample(draw_key)
+    base, group = posterior.base, posterior.group
+    # Known data are looked at as a whole, once while JAX traces; traced data batch by batch.
+    inputs, targets = (
+        data if isinstance(data, jax.core.Tracer) else _without_nan(name, data, data)
+        for name, data in (("inputs", inputs), ("targets", targets))
+    )
 
     def likelihood(parameters, x, y):
         return scalar("log_likelihood", log_likelihood(parameters, x, y))
 
-    terms = jax.vmap(likelihood, (None, 0, 0))(parameters, inputs, targets)
-    divergence = scalar("kl of the base", base.kl(prior))
-    value = jnp.mean(terms) * count - divergence
-    if log_ratio is not None:
-        value += scalar("log_ratio", log_ratio(ratio_key, base, parameters))
-        if check_invariance:
-            few = slice(max(1, batch_size // 16))
+    def term(key):
+        batch_key, draw_key, _ = jax.random.split(key, 3)
+        x, y = inputs, targets
+        if batch_size < count:
+            rows = jax.random.randint(batch_key, (batch_size,), 0, count)
+            x, y = x[rows], y[rows]
+        parameters = base.sample(draw_key)
+        terms = jax.vmap(likelihood, (None, 0, 0))(parameters, x, y)
+        value = jnp.mean(terms) * count - scalar("kl of the base", base.kl(prior))
+        for name, data, rows in (("inputs", inputs, x), ("targets", targets, y)):
+            if isinstance(data, jax.core.Tracer):
+                value = _without_nan(name, rows, value)
+        value += posterior.log_ratio(parameters)
+        if group is None or not check_invariance:
+            return value
+        few = slice(max(1, batch_size // 16))
 
-            def model(parameters):
-                rows = jax.vmap(likelihood, (None, 0, 0))(parameters, inputs[few], targets[few])
-                return jnp.append(rows, prior.log_prob(parameters))
+        def model(parameters):
+            rows = jax.vmap(likelihood, (None, 0, 0))(parameters, x[few], y[few])
+            return jnp.append(rows, prior.log_prob(parameters))
 
-            # Beyond the keys above.
-            check_key = jax.random.fold_in(key, 3)
-            points = jax.tree.map(lambda leaf: leaf[None], parameters)
-            value = require_invariance(model, group, points, check_key, value)
-    message = f"{caller()}: log_likelihood or log_ratio gave NaN or infinity."
-    return refuse_if(value, ~jnp.isfinite(value), message)
+        check_key = jax.random.fold_in(key, 3)  # beyond the keys above
+        points = jax.tree.map(lambda leaf: leaf[None], parameters)
+        return require_invariance(model, group, points, check_key, value)
+
+    message = "log_likelihood or the log ratio gave NaN or infinity."
+    if num_samples == 1:
+        value = term(key)
+        value = refuse_if(value, ~jnp.isfinite(value), f"{caller()}: {message}")
+        return value, jnp.full_like(value, jnp.inf)
+    return mean_and_error(jax.vmap(term)(jax.random.split(key, num_samples)), message)
+
+
+def _without_nan(name, data, value):
+    """Return `value`, which carries the check: JAX leaves out one on data that nothing uses."""
+    if not jnp.issubdtype(jnp.result_type(data), jnp.inexact):
+        return value
+    return refuse_if(value, jnp.isnan(data).any(), f"{caller()}: {name} has to be without NaN.")

@@ -46,8 +46,9 @@ def nuts(
 
     Raises:
         ImportError: NumPyro is missing.
-        ValueError: A number is below 1, the starts differ in number between leaves or are in half
-            precision, or the density is no scalar, or it or its gradient is not finite at a start.
+        ValueError: A number is below 1, there is no start, the starts differ in number between
+            leaves or are in half precision, or the density is no scalar, or it or its gradient is
+            not finite at a start.
         RuntimeError: A draw is NaN or infinite.
 
     References:
@@ -57,7 +58,7 @@ def nuts(
         from numpyro.infer import MCMC, NUTS
     except ImportError as error:
         raise ImportError(
-            'nuts needs NumPyro: pip install "symlib[classroom]", or pip install numpyro.'
+            'nuts needs NumPyro: run pip install ".[classroom]" in your copy of the course.'
         ) from error
     num_warmup = positive_integer("num_warmup", num_warmup)
     num_samples = positive_integer("num_samples", num_samples)
@@ -68,6 +69,7 @@ def nuts(
             f"{caller()}: the leaves of starts have to share a leading axis, got {counts}."
         )
     ((num_chains,),) = counts
+    positive_integer("the number of starts", num_chains)
     # From a start where the density is NaN or zero no proposal is ever taken: the chain would be
     # that one point.
     density = jax.eval_shape(log_density, jax.tree.map(lambda leaf: leaf[0], starts))

@@ -31,9 +31,9 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from symlib._checks import caller, positive_integer, refuse_if, scalar
 from symlib.groups import Group, HiddenPermutation, hidden_widths, unit_log_densities
-from symlib.groups.group import identity_first
+from symlib.groups.group import identity_first, told
 from symlib.groups.hidden_units import unit_moments
-from symlib.posteriors.symmetrized import Gaussian
+from symlib.posteriors.gaussian import Gaussian
 from symlib.special import permutation_log_ratio
 
 
@@ -232,9 +232,9 @@ def _disjoint(blocks, width):
 
 def _log_weight(base, group, z):
     """Return the function g -> log q(g^-1 z) - log q(z)."""
-    # The short cut is for the group itself: a subclass may act in another way.
-    gaussian = isinstance(base, Gaussian) and base._is_gaussian()
-    if type(group) is HiddenPermutation and len(group.widths) == 1 and gaussian:
+    # The short cut is for the group's own action: a subclass may act in another way.
+    hidden = isinstance(group, HiddenPermutation) and group._acts_as(HiddenPermutation)
+    if hidden and len(group.widths) == 1 and told(base, "variances") is not None:
         # A permutation only chooses among d^2 numbers: no network is moved.
         log_densities = unit_log_densities(base, group._check_point(z))
         units = jnp.arange(len(log_densities))

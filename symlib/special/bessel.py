@@ -86,13 +86,17 @@ def log_hyp0f1(sigma: Float[Array, " k"], method: str = "calibrated") -> Float[A
 
     Raises:
         ValueError: `sigma` is not a vector of at least one float, `method` is unknown, or k is
-            above 3 for `"exact"` or above 50 for `"calibrated"`.
-        RuntimeError: An entry of `sigma` is negative, NaN or above 1e9, or the value is beyond
-            the range of a half precision.
+            above 3 for `"exact"` or above 50 for `"calibrated"`; an entry of `sigma` is negative,
+            NaN or above 1e9, or the value is beyond the range of a half precision.
+        RuntimeError: A traced value is such.
 
     References:
         Muirhead (1982), theorem 7.5.6; Butler and Wood (2003); Kume, Preston and Wood (2013);
         Brezin and Gross (1980). The integral and the third order are ours.
+
+    Example:
+        >>> round(float(log_hyp0f1(jnp.array([1.0, 2.0]))), 4)
+        1.1228
     """
     sigma = floating_leaves("sigma", sigma)
     if sigma.ndim != 1 or sigma.shape[0] == 0:
@@ -134,9 +138,9 @@ def singular_values(matrix: Float[Array, "n k"]) -> Float[Array, " k"]:
         matrix: The matrix $A$, with n at least k.
 
     Raises:
-        ValueError: `matrix` is not a floating-point matrix with n >= k >= 1.
-        RuntimeError: `matrix` holds NaN or an infinity, or a second derivative is asked for at a
-            tie or at zero.
+        ValueError: `matrix` is not a floating-point matrix with n >= k >= 1 or holds NaN or an
+            infinity, or a second derivative is asked for at a tie or at zero.
+        RuntimeError: A traced value is such.
     """
     matrix = floating_leaves("matrix", matrix)
     if matrix.ndim != 2 or not matrix.shape[0] >= matrix.shape[1] >= 1:

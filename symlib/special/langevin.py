@@ -38,8 +38,9 @@ def matrix_langevin_sample(
         num_sweeps: Number of sweeps, at least 1.
 
     Raises:
-        ValueError: `A` is not a square floating-point matrix, or `num_sweeps` is below 1.
-        RuntimeError: `A` holds NaN or an infinity, or has a singular value above 1e9.
+        ValueError: `A` is not a square floating-point matrix, holds NaN or an infinity or has a
+            singular value above 1e9, or `num_sweeps` is below 1.
+        RuntimeError: A traced value is such.
 
     References:
         Hoff (2009), Simulation of the matrix Bingham-von Mises-Fisher distribution, has a similar
@@ -93,8 +94,9 @@ def log_hyp0f1_gibbs(
         The estimate and its standard error.
 
     Raises:
-        ValueError: `sigma` is not a vector of at least one float, or a number is below 1.
-        RuntimeError: An entry of `sigma` is negative, NaN or above 1e9.
+        ValueError: `sigma` is not a vector of at least one float, one of them is negative, NaN or
+            above 1e9, or a number is below 1.
+        RuntimeError: A traced value is such.
     """
     sigma, dtype = _checked(sigma)
     num_sweeps = positive_integer("num_sweeps", num_sweeps)
@@ -153,8 +155,9 @@ def langevin_mean(
         The estimates and their standard errors.
 
     Raises:
-        ValueError: `sigma` is not a vector of at least one float, or `num_sweeps` is below 1.
-        RuntimeError: An entry of `sigma` is negative, NaN or above 1e9.
+        ValueError: `sigma` is not a vector of at least one float, one of them is negative, NaN or
+            above 1e9, or `num_sweeps` is below 1.
+        RuntimeError: A traced value is such.
     """
     sigma, dtype = _checked(sigma)
     num_sweeps = positive_integer("num_sweeps", num_sweeps)

@@ -1,5 +1,10 @@
 """Removing symmetries: the biased loss, anchored decay, other methods, and measures of collapse."""
 
+from symlib.syre.anchor import (
+    RELATIVE_SIGMA0,
+    default_sigma0,
+    draw_anchor,
+)
 from symlib.syre.baselines import (
     drop_weights,
     fix_weights,
@@ -21,10 +26,7 @@ from symlib.syre.hashing import (
     hashed_uniform,
 )
 from symlib.syre.loss import (
-    RELATIVE_SIGMA0,
-    default_sigma0,
     deployed,
-    draw_anchor,
     remove_symmetry,
 )
 

@@ -10,7 +10,7 @@ import optax
 from jaxtyping import ArrayLike, PRNGKeyArray, PyTree
 
 from symlib._checks import at_least_single, nonnegative
-from symlib.syre.loss import array_leaves
+from symlib.syre.anchor import array_leaves
 
 
 def fix_weights(
@@ -78,7 +78,7 @@ def drop_weights(params: PyTree, key: PRNGKeyArray, rate: ArrayLike) -> PyTree:
     Raises:
         ValueError: `rate` is out of range; the parameters hold no floating-point arrays, or complex
             ones.
-        RuntimeError: A traced `rate` is out of range.
+        RuntimeError: A traced value is such.
     """
     arrays = array_leaves(params)
     rate = nonnegative("rate", rate, below=1.0)

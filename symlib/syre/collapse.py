@@ -36,7 +36,7 @@ def degree_of_symmetry(
     Raises:
         ValueError: A shape is wrong, `threshold` is negative, a number is not finite, or the length
             of a direction is off from 1 by more than .01.
-        RuntimeError: Of traced arguments, a number or a length is such.
+        RuntimeError: A traced value is such.
 
     References:
         Ziyin, Xu & Chuang (2024), section 5, where the absolute value is missing: without it every
@@ -54,7 +54,12 @@ def degree_of_symmetry(
         lambda v: abs((v * v).sum(axis=1, keepdims=True) ** 0.5 - 1) < _LENGTH_ERROR + 0 * v,
         "unit vectors",
     )
-    return jnp.sum(jnp.abs(directions @ w) < nonnegative("threshold", threshold))
+    threshold = nonnegative("threshold", threshold)
+    # Partial sums of coordinates near the end of the range overflow, to NaN with both signs: sum
+    # them in units of 2^40. A distance beyond the range is infinite then, and no near mirror.
+    large = jnp.max(jnp.abs(w), initial=0) > jnp.finfo(w.dtype).max * 2.0**-40
+    unit = jnp.where(large, 2.0**40, 1.0).astype(w.dtype)
+    return jnp.sum(jnp.abs(directions @ (w / unit)) * unit < threshold)
 
 
 def covariance_spectrum(features: Real[ArrayLike, "..."]) -> Float[Array, " d"]:
@@ -72,7 +77,7 @@ def covariance_spectrum(features: Real[ArrayLike, "..."]) -> Float[Array, " d"]:
     Raises:
         ValueError: `features` is no matrix of 2 rows or more, or not finite; or the spectrum is out
             of the range of its type.
-        RuntimeError: Traced features are not finite, or so is their spectrum.
+        RuntimeError: A traced value is such.
     """
     return _spectrum(features)
 
@@ -90,10 +95,15 @@ def thresholded_rank(
 
     Raises:
         ValueError: As in `covariance_spectrum`, or `threshold` is negative.
-        RuntimeError: As in `covariance_spectrum`, or a traced `threshold` is negative.
+        RuntimeError: A traced value is such.
 
     References:
         Ziyin, Xu & Chuang (2024), appendix C.3 (1e-4) and Fig. 6 (1e-6).
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> int(thresholded_rank(jnp.array([[1.0, 2.0], [2.0, 4.0], [3.0, 6.0]])))  # a line
+        1
     """
     threshold = nonnegative("threshold", threshold)
     return jnp.sum(_spectrum(features) > threshold)
@@ -112,7 +122,7 @@ def effective_rank(matrix: Real[ArrayLike, "..."]) -> Float[Array, ""]:
 
     Raises:
         ValueError: `matrix` is no matrix, or not finite.
-        RuntimeError: A traced matrix is not finite.
+        RuntimeError: A traced value is such.
 
     References:
         Roy & Vetterli (2007), The effective rank.
@@ -136,7 +146,12 @@ def dead_units(activations: Real[ArrayLike, "..."], threshold: ArrayLike = 0.0) 
 
     Raises:
         ValueError: `activations` is no matrix or not finite, or `threshold` is negative.
-        RuntimeError: Traced activations are not finite, or a traced `threshold` is negative.
+        RuntimeError: A traced value is such.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> int(dead_units(jnp.array([[0.0, 1.0, 0.0], [0.0, 0.0, 2.0]])))
+        1
     """
     activations = _matrix(activations)
     threshold = nonnegative("threshold", threshold)
@@ -161,10 +176,16 @@ def symmetry_breaking_strength(
     Raises:
         ValueError: The group is too large to list, the gradient holds no floating-point arrays, is
             not finite, or does not fit the group.
-        RuntimeError: A traced gradient is not finite.
+        RuntimeError: A traced value is such.
 
     References:
         Ziyin, Xu & Chuang (2024), section 4, before Theorem 6.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from symlib.groups import SignFlip
+        >>> float(symmetry_breaking_strength(SignFlip(2), jnp.array([3.0, 4.0])))
+        5.0
     """
     gradient = floating_leaves("gradient", gradient)
     gradient = jax.tree.map(lambda leaf: _numbers("gradient", leaf), gradient)

@@ -5,35 +5,38 @@ point in syre (Ziyin, Xu & Chuang 2024) and the initial weights in L2 Init. Weig
 $\theta_0 = 0$, `optax.add_decayed_weights(2 * gamma)`.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import ArrayLike, PRNGKeyArray, PyTree
+from jaxtyping import Array, ArrayLike, PRNGKeyArray, PyTree
 
 from symlib._checks import at_least_single, caller, nonnegative
-from symlib.syre.loss import array_leaves, draw_anchor
+from symlib.syre.anchor import array_leaves, draw_anchor
 
 
 class AnchoredDecayState(NamedTuple):
-    """What `anchored_decay` keeps: the anchor and the deviation of the metric, or their key.
+    """What `anchored_decay` keeps: the anchor and the deviation of the metric, or their key's data.
 
     With a key, the anchor only marks which leaves are arrays, by an empty array each: `jit` makes
-    arrays of Python numbers too, and the update could not tell them apart.
+    arrays of Python numbers too, and the update could not tell them apart. Data of a key, since
+    a key itself is neither pickled nor serialised. The number of steps is kept for a schedule.
     """
 
     anchor: PyTree
     deviation: PyTree
-    key: PRNGKeyArray | None
+    key: Array | None
+    count: Array | None
 
 
 def anchored_decay(
     key: PRNGKeyArray,
     *,
-    gamma: ArrayLike,
-    sigma0: PyTree | None = None,
-    mask: PyTree = True,
+    gamma: ArrayLike | Callable[[Array], ArrayLike],
+    sigma0: PyTree | Callable[[PyTree], PyTree] | None = None,
+    mask: PyTree | Callable[[PyTree], PyTree] = True,
     metric_spread: ArrayLike = 0.0,
     store: bool = True,
 ) -> optax.GradientTransformation:
@@ -48,7 +51,9 @@ def anchored_decay(
     Adam then does not rescale it. That is another method: the steps differ.
 
     Args:
-        key: As in `remove_symmetry`, and so are `gamma`, `sigma0`, `mask` and `metric_spread`.
+        key: As in `remove_symmetry`, and so are `sigma0`, `mask` and `metric_spread`.
+        gamma: Strength of the decay, at least 0; or a schedule as in optax, a function of the
+            number of steps that were taken.
         store: Keep the anchor in the state, one number a parameter; or draw it again from its key
             in every step. Then it is `draw_anchor(..., hashed=True)`, of a uniform law: JAX's own
             generator needs more time than the rest of a small network's step, and more memory for
@@ -56,19 +61,32 @@ def anchored_decay(
 
     Raises:
         ValueError: As in `remove_symmetry`; or the update is called without the parameters.
+        RuntimeError: A traced value is such.
 
     References:
         Ziyin, Xu & Chuang (2024), eqs. 2 and 3, with $\varphi = \theta + \theta_0$.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, optax
+        >>> decay = anchored_decay(jax.random.key(0), gamma=0.1, sigma0=0.01)
+        >>> optimizer = optax.chain(decay, optax.sgd(0.1))
+        >>> params = jnp.zeros(2)  # a symmetric point: no gradient
+        >>> updates, _ = optimizer.update(jnp.zeros(2), optimizer.init(params), params)
+        >>> bool((updates != 0).all())
+        True
     """
-    gamma = nonnegative("gamma", gamma)
+    if not callable(gamma):
+        gamma = nonnegative("gamma", gamma)
 
     def init(params):
         anchor, deviation = draw_anchor(params, key, sigma0, mask, metric_spread)
+        count = jnp.zeros((), jnp.int32) if callable(gamma) else None
         if store:
-            return AnchoredDecayState(anchor, deviation, None)
+            return AnchoredDecayState(anchor, deviation, None, count)
         marks = jax.tree.map(lambda _: jnp.zeros(0), array_leaves(params))
         # A copy: a step that donates its state must not take the caller's key with it.
-        return AnchoredDecayState(marks, None, jax.random.clone(key))
+        data = jnp.array(jax.random.key_data(key), copy=True)
+        return AnchoredDecayState(marks, None, data, count)
 
     def update(updates, state, params=None, **extra):
         _check_update(params, extra)
@@ -80,10 +98,13 @@ def anchored_decay(
                 params,
                 is_leaf=lambda node: node is None,
             )
-            anchor, deviation = draw_anchor(
-                arrays, state.key, sigma0, mask, metric_spread, hashed=True
-            )
-        return _pull(updates, params, anchor, deviation, gamma), state
+            kept = jax.random.wrap_key_data(state.key, impl=jax.random.key_impl(key))
+            anchor, deviation = draw_anchor(arrays, kept, sigma0, mask, metric_spread, hashed=True)
+        if state.count is None:
+            return _pull(updates, params, anchor, deviation, gamma), state
+        strength = nonnegative("gamma", gamma(state.count))
+        state = state._replace(count=optax.safe_increment(state.count))
+        return _pull(updates, params, anchor, deviation, strength), state
 
     return optax.GradientTransformationExtraArgs(init, update)
 

@@ -64,7 +64,7 @@ def test_stored_pages_earn_nothing_when_blank_and_everything_with_the_solutions(
 
 
 def test_each_known_wrong_answer_gets_its_own_hint(page):
-    bank = importlib.import_module(f"tests.wrong_answers.page_{number(page)}").WRONG
+    bank = importlib.import_module(f"tests.course.wrong_answers.page_{number(page)}").WRONG
     checks = checks_of(number(page))
     assert list(bank) == list(checks), "every check has wrong answers"
     blank = blank_names(page)

@@ -1,7 +1,5 @@
 """Tests of the experiments on beta-VAEs and GRAE: their measures beside closed forms."""
 
-import json
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -12,8 +10,9 @@ from scipy.linalg import sqrtm
 
 from symcourse.experiments import k5_objectives_over_beta as k5
 from symcourse.experiments import k6_training_by_grae as k6
+from symcourse.experiments import load_result
+from symcourse.experiments._training import draw_batches
 from symlib.autoencoders import GAUSSIAN, curvature, grae, grae_bound, optimal_covariance, taylor
-from symlib.data import Dataset
 
 PIXELS, LATENTS, BETA = 9, 4, 0.3
 
@@ -190,7 +189,7 @@ def test_losses_of_a_batch_have_the_right_mean(method):
     def found_and_expected(networks, x):
         X = jnp.tile(x, (8 if exact else 40_000, 1))  # draws of one loss
         decoder, (mean, scale) = networks.decoder, networks.posterior(x)
-        plain = GAUSSIAN.loss(x, decoder(mean)) + 0.5 * BETA * jnp.sum(mean**2)
+        plain = GAUSSIAN.loss(decoder(mean), x) + 0.5 * BETA * jnp.sum(mean**2)
         gram = curvature(decoder, x, mean)
         cosines = jnp.sum(jnp.tril(k5.squared_cosines(gram), -1))  # of the six pairs
         expected = {
@@ -222,88 +221,36 @@ def test_controls_are_grouped_by_other_sizes(block):
 
 
 def test_every_image_comes_once_a_pass():
-    batches = k5.draw_batches(jax.random.key(0), 10, {"steps": 6, "batch_size": 5})
+    batches = draw_batches(jax.random.key(0), 10, {"steps": 6, "batch_size": 5})
     for start in (0, 2, 4):
         assert sorted(np.ravel(batches[start : start + 2])) == list(range(10))
 
 
-# Whole runs, on images of nine pixels
+# Whole runs, small ones that are stored: test_experiments runs them again
 
 
-@pytest.fixture
-def stub(monkeypatch):
-    """Replace the data by a few random images."""
-    random = np.random.default_rng(8)
-
-    def images(count):
-        return random.uniform(size=(count, 3, 3)).astype(np.float32)
-
-    def labels(count):
-        return random.integers(0, 10, size=count).astype(np.int32)
-
-    data = Dataset(images(60), labels(60), images(40), labels(40))
-    for module in (k5, k6):
-        monkeypatch.setattr(module, "load", lambda name: data)
-    k6._train_classifier.cache_clear()
-    yield
-    k6._train_classifier.cache_clear()
-
-
-def finite(found):
-    return all(np.isfinite(v) for v in found.values() if isinstance(v, (int, float)))
-
-
-TINY = {"seeds": 2, "hidden": 8, "steps": 5, "batch_size": 8, "draws": 2}
-
-
-def test_small_run_of_k5(stub):
-    settings = k5.SETTINGS | TINY | {"sweep": {"latents": 4, "block": [2], "beta": [0.4]}}
-    settings |= {"others": [["untrained", 4, 2, 0.4]], "figure": [[4, 2, 0.4]]}
-    settings |= {"evaluated": 20, "hessian_points": 4, "averaged_points": 2, "groupings": 10}
-    settings |= {"hessian_draws": 2, "averaged_draws": 2, "figure_points": 1}
-    results = {
-        name: k5.run_case(settings, case, jax.random.key(number))
-        for number, (name, case) in enumerate(k5.cases(settings))
-    }
-    assert all(finite(found) for found in results.values())
-    group = "elu sigmoid, d 4, b 2, beta 0.4"
-    first, second = results[f"{group}, seed 0"], results[f"{group}, seed 1"]
-    assert "matrices" in first and "matrices" not in second
+def test_the_small_run_of_k5_obeys_the_laws():
+    found = load_result("K5")["small"]["result"]
     for name in ("precision", "gram"):
-        matrix = np.array([row.split() for row in first["matrices"][0][name]], float)
+        matrix = np.array([row.split() for row in found["matrices"][0][name]], float)
         assert matrix.shape == (4, 4)
         assert_allclose(matrix, matrix.T, rtol=0.02, atol=1e-5)
-    assert abs(first["grae"] + first["gap"] - first["taylor"]) < 0.01
-    assert first["grae"] <= first["bound"]
-    assert first["gap_error"] < 1e-12
-    assert first["curvature_error"] > 1e-3  # neither elu nor the sigmoid is linear
-    values = k5.summarise(settings, results)
-    assert set(values) == {group, "untrained, d 4, b 2, beta 0.4"}
-    mean = (first["grae"] + second["grae"]) / 2
-    assert_allclose(values[group]["grae"], [mean, abs(first["grae"] - mean)], rtol=0.01)
-    assert json.loads(json.dumps(values, allow_nan=False)) == values
+    assert abs(found["grae"] + found["gap"] - found["taylor"]) < 0.01
+    assert found["grae"] <= found["bound"]
+    assert found["gap_error"] < 1e-12
+    assert found["curvature_error"] > 1e-3  # neither elu nor the sigmoid is linear
 
 
-def test_small_run_of_k6(stub):
-    settings = k6.SETTINGS | TINY | {"latents": 3, "samples": 20, "encoded": 60}
-    settings |= {"methods": {"GRAE sampled": [0.1]}, "jacobian_points": 20, "draws": 100}
-    settings |= {"classifier": {"hidden": 8, "features": 3, "steps": 5, "batch_size": 8}}
-    settings |= {"figure": {"beta": [0.1], "methods": ["GRAE sampled"], "images": 2}}
-    results = {
-        name: k6.run_case(settings, case, jax.random.key(number))
-        for number, (name, case) in enumerate(k6.cases(settings))
-    }
-    assert all(finite(found) for found in results.values())
-    assert set(results["classifier"]) == {"accuracy", "floor", "train"}
-    assert results["classifier"]["floor"] > 0
-    first, second = (results[f"GRAE sampled, beta 0.1, seed {seed}"] for seed in range(2))
-    assert len(first["images"]) == 2 and "images" not in second
-    assert all(len(image) == 18 and image.isdigit() for image in first["images"])
-    assert min(first[f"frechet_{kind}"] for kind in ("prior", "fitted", "reconstruction")) > 0
+def test_the_small_run_of_k6_obeys_the_laws():
+    (image,) = load_result("K6")["small"]["result"]["images"]
+    assert len(image) == 2 * 784 and image.isdigit()
+    found = load_result("K6")["small"]["result"]
+    assert min(found[f"frechet_{kind}"] for kind in ("prior", "fitted", "reconstruction")) > 0
     # The covariance that it lacks is chosen so that the expanded loss is the bound.
-    assert_allclose(first["loss_beta_vae"], first["loss_bound"], rtol=0.02)
-    assert first["loss_grae"] <= first["loss_bound"]
-    values = k6.summarise(settings, results)
-    assert set(values) == {"classifier", "GRAE sampled, beta 0.1"}
-    assert values["classifier"]["floor"] == [results["classifier"]["floor"], None]
-    assert json.loads(json.dumps(values, allow_nan=False)) == values
+    assert_allclose(found["loss_beta_vae"], found["loss_bound"], rtol=0.02)
+    assert found["loss_grae"] <= found["loss_bound"]
+
+
+def test_averages_are_over_the_seeds_of_one_group():
+    cases = {"a, seed 0": {"x": 1.0, "images": ["0"]}, "a, seed 1": {"x": 2.0}, "b": {"x": 4.0}}
+    assert k5.average(cases) == {"a": {"x": [1.5, 0.5]}, "b": {"x": [4.0, None]}}

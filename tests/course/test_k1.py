@@ -132,7 +132,7 @@ def test_angles_are_wrapped_to_the_half_open_range():
 
 
 def test_no_stored_run_exceeds_the_closed_form():
-    values = experiments.load("K1")["values"]["cases"]
+    values = experiments.load_result("K1")["values"]["cases"]
     gaps = [case["smallest_gap"] for case in values.values() if "smallest_gap" in case]
     assert len(gaps) == 9
     assert min(gaps) > -1e-4  # float32 descent, values rounded to 1e-5

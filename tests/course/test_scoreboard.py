@@ -66,13 +66,13 @@ ERRORS = """\
 def root(tmp_path):
     """A small project with one chapter, one test, one result, an error and a caution."""
     (tmp_path / "book").mkdir()
-    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "library").mkdir(parents=True)
     (tmp_path / "symcourse" / "experiments" / "results").mkdir(parents=True)
     (tmp_path / "symcourse" / "experiments" / "results" / "M1.json").write_text("{}", "utf-8")
     (tmp_path / "book" / "errors.md").write_text(ERRORS, "utf-8")
     (tmp_path / "book" / "01-chapter.md").write_text(CHAPTER, "utf-8")
     (tmp_path / "book" / "references.bib").write_text("@misc{moore2016,\n}\n", "utf-8")
-    (tmp_path / "tests" / "test_x.py").write_text("def test_y():\n    pass\n", "utf-8")
+    (tmp_path / "tests" / "library" / "test_x.py").write_text("def test_y():\n    pass\n", "utf-8")
     return tmp_path
 
 
@@ -253,3 +253,12 @@ def test_the_page_shows_the_status_and_the_evidence():
     assert "{py:obj}`symlib.groups.SignFlip`" in text
     assert "/blob/main/tests/library/test_x.py)" in text
     assert "/blob/main/symcourse/experiments/results/M1.json)" in text
+
+
+def test_the_page_names_results_of_older_code_and_those_that_do_not_say(monkeypatch):
+    ages = {"M3": True, "M7": False, "M9": None}
+    monkeypatch.setattr(scoreboard, "_is_current", ages.get)
+    text = scoreboard.page([row(results=["M3", "M7", "M9"])])
+    assert "M7.json) (made by older code)" in text
+    assert text.count("(made by older code)") == 1
+    assert "M9 is from before results held a digest" in text

@@ -14,10 +14,11 @@ from urllib.parse import unquote, urlsplit
 
 import nbformat
 import pytest
+from docutils.nodes import make_id
 
 from symcourse.page.flipbook import MAX_FRAMES
 from tests.debian import program
-from tools import build, evidence, notebooks, scoreboard
+from tools import build, evidence, notebooks, scoreboard, sources
 
 HTML = build.ROOT / "_build" / "html"
 CHAPTER = "notebooks/03-symmetrized-posteriors.html"
@@ -399,6 +400,20 @@ def test_the_scoreboard_leads_to_every_name(site):
         wanted += [address + test.partition("::")[0] for test in row["tests"]]
         wanted += [address + evidence.result_path(name) for name in row["results"]]
         assert set(wanted) <= set(links), row["id"]
+
+
+def test_the_index_of_the_sources_leads_to_every_name(site):
+    links = _Page((site / "book" / "sources.html").read_text("utf-8")).links
+    address = notebooks.repository_url() + "/blob/main/"
+    for entry in (entry for source in sources.load() for entry in source["entries"]):
+        chapter = f"../{entry['page']}.html#"
+        wanted = [f"{chapter}claim-{name}" for name in entry["claims"]]
+        wanted += [f"{chapter}{make_id(entry['section'])}"]
+        wanted += [f"reference.html#{name}" for name in entry["functions"]]
+        wanted += [f"errors.html#error-{name.lower()}" for name in entry["errors"]]
+        wanted += [address + test.partition("::")[0] for test in entry["tests"]]
+        wanted += [address + evidence.result_path(name) for name in entry["results"]]
+        assert set(wanted) <= set(links), entry["place"]
 
 
 def test_pages_with_their_frames_stay_small(site):

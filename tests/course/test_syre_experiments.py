@@ -28,21 +28,12 @@ SMALL = s4.SETTINGS | {
 }
 
 
-@pytest.fixture
-def small(monkeypatch, x64):
-    """Let the experiment's problems have four dimensions."""
-    monkeypatch.setattr(s4, "SETTINGS", SMALL)
-    s4.problem.cache_clear()
-    yield
-    s4.problem.cache_clear()
-
-
 def objective(matrix):
     return lambda w: (w @ w) ** 2 - w @ matrix @ w
 
 
-def test_descent_in_the_eigenbasis_is_that_of_the_biased_loss(small):
-    matrix, values, rows, start = s4.problem("unstructured", 0)
+def test_descent_in_the_eigenbasis_is_that_of_the_biased_loss(x64):
+    matrix, values, rows, start = s4.problem(SMALL, "unstructured", 0)
     anchor = np.random.default_rng(1).normal(size=SIZE)
     y = s4.descend(
         values, rows @ start, rows @ anchor, GAMMA, steps=30, rate=SMALL["learning_rate"]
@@ -61,8 +52,8 @@ def test_descent_in_the_eigenbasis_is_that_of_the_biased_loss(small):
     assert_allclose(rows.T @ y, theta + anchor, atol=1e-12)
 
 
-def test_the_limit_is_the_global_minimum(small):
-    _, values, _, _ = s4.problem("unstructured", 0)
+def test_the_limit_is_the_global_minimum(x64):
+    _, values, _, _ = s4.problem(SMALL, "unstructured", 0)
     random = np.random.default_rng(2)
     for anchor in (random.normal(size=SIZE), np.zeros(SIZE)):
 
@@ -88,12 +79,12 @@ def test_no_point_passes_the_frontier():
 
 
 @pytest.mark.parametrize("method", s4.METHODS)
-def test_every_method_falls_from_its_start(small, method):
+def test_every_method_falls_from_its_start(method):
     case = {"spectrum": "unstructured", "method": method}
     rows = s4.run_case(SMALL, case, jax.random.key(0))
     starts = [
         float(objective(matrix)(start))
-        for matrix, _, _, start in (s4.problem("unstructured", seed) for seed in range(2))
+        for matrix, _, _, start in (s4.problem(SMALL, "unstructured", seed) for seed in range(2))
     ]
     for row in rows:
         assert len(row["objective"]) == len(row["degree"]) == 2
@@ -121,8 +112,9 @@ def test_identical_neurons_stay_identical_without_an_anchor(method):
     data = jax.random.normal(keys[2], (40, 784)), jnp.arange(40) % 10
     batches = jax.random.randint(keys[3], (2, 5, 8), 0, 40)
     one = jax.tree.map(lambda leaf: leaf[None], (start, anchor))
+    strengths = jnp.array([choices["gamma"]]), jnp.array([6])
     params, _, spread = s2._train(
-        "sgd", *one, jnp.array([choices["gamma"]]), jnp.array([6]), data, batches
+        *one, *strengths, data, batches, optimizer="sgd", step_size=s2.SETTINGS["optimizers"]["sgd"]
     )
     units = s2._units(jax.tree.map(lambda leaf: leaf[0], params))
     if choices["anchor"] == "random":  # the start has moved, or the decay pushes

@@ -88,7 +88,9 @@ def test_make_builds_an_edition(edition):
 
 
 def test_what_the_page_names_exists():
-    names = re.findall(r"`((?:book|symlib|tests|notebooks)/[\w/]+)`", PAGE.read_text("utf-8"))
+    names = re.findall(
+        r"`((?:book|symlib|symcourse|tests|notebooks)/[\w/]+)`", PAGE.read_text("utf-8")
+    )
     assert len(names) >= 5
     for name in names:
         assert Path(ROOT / name).exists(), name

@@ -29,6 +29,10 @@ def test_the_degree_of_symmetry_counts_near_mirrors(dtype):
     assert degree_of_symmetry(rotation, w, 0.1) == 3
     assert degree_of_symmetry(rotation, w, 0.3) == 5
     assert degree_of_symmetry(-rotation, w, 0.1) == 3  # the sign of a direction means nothing
+    # On the mirror of each row, with partial sums beyond the range of float32.
+    signs = jnp.array([[1, 1, -1, -1], [1, -1, 1, -1]], jnp.float32) / 2
+    assert degree_of_symmetry(signs, jnp.full(4, 3e38, jnp.float32), 1.0) == 2
+    assert degree_of_symmetry(abs(signs), jnp.full(4, 3e38, jnp.float32), 3e38) == 0
 
 
 @pytest.mark.parametrize("shape", [(40, 5), (5, 40)])

@@ -341,7 +341,7 @@ def test_a_log_file_sees_no_bar(home, capsys):
 )
 def test_a_missing_package_is_named_with_its_remedy(home, monkeypatch, name, module):
     monkeypatch.setitem(sys.modules, module, None)
-    words = rf'{name} needs the package {module}: pip install "symlib\[classroom\]"'
+    words = rf'{name} needs the package {module}: run pip install "\.\[classroom\]" in your copy'
     with pytest.raises(ImportError, match=words):
         data.load(name)
 

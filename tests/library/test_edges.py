@@ -35,15 +35,15 @@ from symlib.autoencoders import (
     taylor,
 )
 from symlib.factorization import (
+    Ratings,
     expected_log_joint,
     fit_matrix_entries,
     matrix_log_joint,
-    matrix_map,
     mean_field_posterior,
     mean_field_threshold,
     scalar_exact,
     scalar_log_joint,
-    scalar_map,
+    scalar_map_estimate,
     scalar_mean_field,
     scalar_symmetrized,
 )
@@ -75,12 +75,12 @@ Z = np.array([0.3, -0.6])
 HALVES = [jnp.float16, jnp.bfloat16]
 
 
-def huber(x, output):
+def huber(output, x):
     inside = jnp.abs(x - output) < 1
     return jnp.sum(jnp.where(inside, (x - output) ** 2 / 2, jnp.abs(x - output) - 0.5))
 
 
-HUBER = Observation(huber, lambda x, output: (jnp.abs(x - output) < 1).astype(output.dtype))
+HUBER = Observation(huber, lambda output, x: (jnp.abs(x - output) < 1).astype(output.dtype))
 
 
 def objectives(dtype, observation, x=X, logits=LOGITS, scale=0.5):
@@ -147,7 +147,7 @@ def test_taylor_and_deterministic_mean_the_same_curvature_by_default(x64):
     closed = deterministic(decoder, x, z, 0.7)
     assert_allclose(taylor(decoder, x, z, scale, 0.7), closed, rtol=1e-12)
     log_determinant = np.linalg.slogdet(np.eye(2) + C / 0.7)[1]
-    assert_allclose(closed - GAUSSIAN.loss(x, decoder(z)), 0.35 * (z @ z + log_determinant))
+    assert_allclose(closed - GAUSSIAN.loss(decoder(z), x), 0.35 * (z @ z + log_determinant))
 
 
 def test_the_bound_is_above_grae(dtype, tolerance):
@@ -174,13 +174,12 @@ def test_the_bound_is_above_grae(dtype, tolerance):
 def test_data_that_the_law_does_not_have_are_refused(observation, wrong):
     x = X.copy()
     x[3] = wrong
-    name = "BERNOULLI: x has to be in" if observation is BERNOULLI else "GAUSSIAN: x has to be fin"
+    name = "x has to be in" if observation is BERNOULLI else "x has to be fin"
     calls = objectives(jnp.float32, observation, x)
-    calls["loss"] = lambda z: observation.loss(jnp.asarray(x), jnp.asarray(LOGITS))
-    if observation is BERNOULLI:
-        calls["curvature"] = lambda z: curvature(
-            lambda z: jnp.asarray(W, jnp.float32) @ z, jnp.asarray(x), z, BERNOULLI
-        )
+    calls["loss"] = lambda z: observation.loss(jnp.asarray(LOGITS), jnp.asarray(x))
+    calls["curvature"] = lambda z: curvature(
+        lambda z: jnp.asarray(W, jnp.float32) @ z, jnp.asarray(x), z, observation
+    )
     for call in calls.values():
         with pytest.raises(ValueError, match=name):
             call(Z_(jnp.float32))
@@ -191,14 +190,14 @@ def test_data_that_the_law_does_not_have_are_refused(observation, wrong):
 
         return jax.vmap(jax.grad(loss), (None, 0))(Z_(jnp.float32), x)
 
-    with pytest.raises(ValueError, match=name):
+    with pytest.raises(RuntimeError, match=name):
         jax.block_until_ready(eqx.filter_jit(batch)(jnp.asarray([X, x], jnp.float32)))
 
 
 def test_data_that_the_law_has_are_taken():
     logits = jnp.asarray(LOGITS)
     for x in (np.array([0, 1, 1, 0, 1], np.uint8), jnp.array([0.0, 1, 1, 0, 1], jnp.bfloat16)):
-        assert BERNOULLI.loss(x, logits) == BERNOULLI.loss(x.astype(np.float32), logits)
+        assert BERNOULLI.loss(logits, x) == BERNOULLI.loss(logits, x.astype(np.float32))
 
 
 def test_an_observation_and_an_output_have_one_shape():
@@ -214,15 +213,18 @@ def test_an_observation_of_ones_own_is_checked():
     def bound(loss, second):
         return grae_bound(lambda z: weights @ z, x, z, 0.3, Observation(loss, second))
 
-    one = bound(good, lambda x, o: 1.0)  # one number for all entries
+    one = bound(good, lambda o, x: 1.0)  # one number for all entries
     assert_allclose(one, grae_bound(lambda z: weights @ z, x, z, 0.3), rtol=1e-6)
     with pytest.raises(ValueError, match=r"shape of the decoder's output, \(5,\), got \(5, 1\)"):
-        bound(good, lambda x, o: jnp.ones((5, 1)))
+        bound(good, lambda o, x: jnp.ones((5, 1)))
     with pytest.raises(ValueError, match=r"loss has to return a scalar.* got shape \(5,\)"):
-        bound(lambda x, o: (x - o) ** 2, GAUSSIAN.curvature)
+        bound(lambda o, x: (x - o) ** 2, GAUSSIAN.curvature)
+    with pytest.raises(ValueError, match="grae_bound: x has to be finite"):
+        own = Observation(lambda o, x: jnp.nansum((x - o) ** 2), lambda o, x: 2.0)
+        grae_bound(lambda z: weights @ z, x.at[0].set(jnp.nan), z, 0.3, own)
     for value in (-0.01, np.nan, np.inf):
         with pytest.raises(ValueError, match="curvature is negative, infinite or NaN"):
-            jax.block_until_ready(bound(good, lambda x, o, value=value: value + 0 * o))
+            jax.block_until_ready(bound(good, lambda o, x, value=value: value + 0 * o))
 
 
 @pytest.mark.parametrize("half", HALVES)
@@ -280,7 +282,7 @@ def test_probabilities_that_do_not_quite_sum_to_1_leave_no_bias(x64):
     for wrong in (0.99 * p, jnp.array([jnp.nan, 1.0]), jnp.array([1.0, 0.0])):
         with pytest.raises(ValueError, match="probabilities has to be positive, with sum 1"):
             sampled(wrong)
-        with pytest.raises(ValueError, match="probabilities has to be positive, with sum 1"):
+        with pytest.raises(RuntimeError, match="probabilities has to be positive, with sum 1"):
             jax.block_until_ready(eqx.filter_jit(sampled)(wrong))
 
 
@@ -348,7 +350,7 @@ def test_nan_is_no_collapse(name):
         with pytest.raises(ValueError, match=rf"^{name}: .* has to be finite, got -?(nan|inf)\.$"):
             measure(matrix.at[0, 1].set(wrong))
     bad = jnp.stack([matrix, matrix.at[0, 1].set(jnp.nan)])
-    with pytest.raises(ValueError, match=f"{name}: .* has to be finite"):
+    with pytest.raises(RuntimeError, match=f"{name}: .* has to be finite"):
         jax.block_until_ready(eqx.filter_jit(jax.vmap(measure))(bad))
 
 
@@ -547,14 +549,14 @@ def test_scalar_answers_at_the_ends_of_their_range_in_float32(tolerance):
         (scalar_symmetrized, 1.0, 1.1e6, "from 1e-06 to 1e"),
         (scalar_exact, -101.0, 1.0, "at most 100"),
         (scalar_exact, 1.0, 9e-4, "from 0.001 to 1000"),
-        (scalar_map, np.nan, 1.0, "r has to be finite, got nan"),
+        (scalar_map_estimate, np.nan, 1.0, "r has to be finite, got nan"),
         (scalar_mean_field, 1.0, 0.0, "noise_variance has to be positive and finite, got 0.0"),
     ],
 )
 def test_scalar_answers_beyond_their_range_are_refused(solution, r, noise, message):
     with pytest.raises(ValueError, match=message):
         solution(r, noise)
-    with pytest.raises(ValueError, match=message.split(", got")[0]):
+    with pytest.raises(RuntimeError, match=message.split(", got")[0]):
         jax.block_until_ready(eqx.filter_jit(solution)(jnp.asarray(r), jnp.asarray(noise)))
 
 
@@ -564,12 +566,11 @@ def test_factorization_refuses_half_precision(half):
     index = jnp.zeros(2, int)
     full = jnp.ones((3, 2))
     for call in (
-        lambda: scalar_map(one),
+        lambda: scalar_map_estimate(one),
         lambda: scalar_exact(one),
         lambda: scalar_log_joint(Z_(jnp.float32), one),
-        lambda: matrix_map(ratings, 1),
-        lambda: mean_field_posterior(ratings, 1),
-        lambda: matrix_log_joint((ratings, ratings[:2]), full),
+        lambda: Ratings(ratings),
+        lambda: matrix_log_joint((ratings, ratings[:2]), Ratings(full)),
         lambda: fit_matrix_entries(KEY, index, index, one + index, 1, 1, 1, batch_size=1, steps=1),
     ):
         with pytest.raises(ValueError, match="has to (be float32 or|hold floating)"):
@@ -588,7 +589,7 @@ def test_derivatives_of_mean_field_below_its_threshold(x64):
     ratings = jnp.asarray(0.1 * W)
 
     def total(noise):
-        return sum(leaf.sum() for leaf in mean_field_posterior(ratings, 2, noise).mean)
+        return sum(leaf.sum() for leaf in mean_field_posterior(Ratings(ratings, noise), 2).mean)
 
     value, slope = jax.jit(jax.value_and_grad(total))(1.0)
     assert value == 0 and slope == 0
@@ -598,11 +599,11 @@ def test_ratings_that_are_not_finite_are_refused_traced_or_not(monkeypatch):
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
     bad = jnp.ones((3, 2)).at[1, 1].set(jnp.nan)
     with pytest.raises(ValueError, match="an observed rating has to be finite, got nan"):
-        matrix_map(bad, 1)
-    with pytest.raises(ValueError, match="an observed rating has to be finite"):
-        jax.block_until_ready(eqx.filter_jit(matrix_map)(bad, 1))
+        Ratings(bad)
+    with pytest.raises(RuntimeError, match="an observed rating has to be finite"):
+        jax.block_until_ready(eqx.filter_jit(Ratings)(bad))
     with pytest.raises(ValueError, match="noise_variance has to be real"):
-        matrix_map(jnp.ones((3, 2)), 1, jnp.asarray(1j))
+        Ratings(jnp.ones((3, 2)), jnp.asarray(1j))
 
 
 def test_labels_of_a_copy_are_classes():
@@ -686,7 +687,7 @@ def test_small_pushes_and_large_constants_are_measured():
 
 def test_a_right_and_sure_logit_has_a_loss():
     output = jnp.full(1, 16.0, jnp.float32)
-    loss, slope = jax.value_and_grad(lambda o: BERNOULLI.loss(jnp.ones(1), o))(output)
+    loss, slope = jax.value_and_grad(lambda o: BERNOULLI.loss(o, jnp.ones(1)))(output)
     np.testing.assert_allclose(loss, np.log1p(np.exp(-16.0)), rtol=1e-5)
     np.testing.assert_allclose(slope, -1 / (1 + np.exp(16.0)), rtol=1e-5)
 
@@ -699,4 +700,4 @@ def test_closed_forms_are_for_the_gaussian_itself():
     mean = (jnp.zeros((2, 1)),) * 2
     wider = Wider(mean, jax.tree.map(jnp.ones_like, mean))
     with pytest.raises(ValueError, match="overrides"):
-        expected_log_joint(wider, jnp.ones((2, 2)))
+        expected_log_joint(wider, Ratings(jnp.ones((2, 2))))

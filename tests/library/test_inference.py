@@ -1,5 +1,6 @@
 """Tests of symlib.inference on targets whose posterior and evidence are known."""
 
+import inspect
 import math
 
 import equinox as eqx
@@ -260,11 +261,11 @@ def test_fit_names_an_objective_that_is_lost():
         result = fit(jax.random.key(0), objective, initialize, steps=30, learning_rate=0.1)
         jax.block_until_ready(result.value)
 
-    with pytest.raises(ValueError, match=r"fit: at step \d+, the objective became NaN"):
+    with pytest.raises(RuntimeError, match=r"fit: at step \d+, the objective became NaN"):
         run(lambda q, key: jnp.log(q.value) - 2 * jnp.log(q.value))  # rises towards value = 0
-    with pytest.raises(ValueError, match="fit: at step 0, the objective became NaN"):
+    with pytest.raises(RuntimeError, match="fit: at step 0, the objective became NaN"):
         run(lambda q, key: q.value * jnp.nan)
-    with pytest.raises(ValueError, match="fit: at step 0, the gradient of the objective became"):
+    with pytest.raises(RuntimeError, match="fit: at step 0, the gradient of the objective became"):
         run(lambda q, key: jnp.sqrt(q.value - q.value))  # finite, with an infinite slope
 
 
@@ -324,8 +325,133 @@ def test_failed_restarts_are_marked_and_left_out(objective, reason):
         return Pair(jnp.array(0.5), jnp.array(1.0))
 
     message = f"all 2 restarts failed, restart 0: at step 2, {reason}"
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(RuntimeError, match=message):
         fit(jax.random.key(0), objective, all_broken, restarts=2, **options)
+
+
+# ---- Going on, stopping and watching ----
+
+
+def noisy_bowl(q, key):
+    return -0.5 * jnp.sum((q.mean - 1 + 0.1 * jax.random.normal(key, (2,))) ** 2)
+
+
+def random_start(key):
+    return IsotropicGaussian(jax.random.normal(key, (2,)), 1.0)
+
+
+def constant_rate(step):
+    return 0.02
+
+
+def test_a_fit_goes_on_as_one_long_one(x64):
+    key = jax.random.key(3)
+    options = {"restarts": 2, "learning_rate": constant_rate}
+    long = fit(key, noisy_bowl, random_start, steps=50, **options)
+    first = fit(key, noisy_bowl, random_start, steps=30, **options)
+    rest = fit(key, noisy_bowl, random_start, steps=20, state=first.state, **options)
+    assert_allclose(jnp.concatenate([first.trace, rest.trace], 1), long.trace, rtol=1e-12)
+    assert_allclose(rest.posteriors.mean, long.posteriors.mean, rtol=1e-12)
+    assert rest.state.steps == 50
+    with pytest.raises(ValueError, match="state holds 2 restarts, not 1"):
+        fit(key, noisy_bowl, random_start, steps=20, state=first.state)
+    with pytest.raises(ValueError, match="state is that of another optimiser"):
+        fit(
+            key,
+            noisy_bowl,
+            random_start,
+            steps=20,
+            restarts=2,
+            state=first.state,
+            optimizer=optax.sgd(0.1),
+        )
+
+
+def test_a_fit_is_watched_and_stops_at_rest(x64):
+    key, seen = jax.random.key(3), []
+    plain = fit(key, noisy_bowl, random_start, steps=95, restarts=2)
+
+    def watch(step, values):
+        seen.append((step, values))
+
+    watched = fit(
+        key, noisy_bowl, random_start, steps=95, restarts=2, callback=watch, progress=True
+    )
+    assert_allclose(watched.trace, plain.trace, rtol=1e-12)
+    assert [step for step, _ in seen] == [*range(9, 95, 9), 95]
+    assert_allclose(seen[1][1], plain.trace[:, 9:18].mean(1))
+    assert plain.converged is None
+    # An exact objective comes to rest and stops early; with noise a small tolerance is not met,
+    # a large one is.
+    options = {"steps": 400, "learning_rate": constant_rate}
+
+    def exact(q, key):
+        return -0.5 * jnp.sum((q.mean - 1) ** 2)
+
+    found = fit(key, exact, random_start, tolerance=1e-3, **options)
+    assert found.converged.all() and found.state.steps == found.trace.shape[1] < 400
+    assert_allclose(found.posterior.mean, 1, atol=0.05)
+    noisy = fit(key, noisy_bowl, random_start, tolerance=1e-4, **options)
+    assert not noisy.converged.any() and noisy.trace.shape == (1, 400)
+    assert fit(key, noisy_bowl, random_start, tolerance=0.05, **options).converged.all()
+    with pytest.raises(ValueError, match="tolerance compares tenths"):
+        fit(key, exact, random_start, steps=19, tolerance=1.0)
+    with pytest.raises(ValueError, match="callback and progress need values"):
+        jax.jit(lambda key: fit(key, exact, random_start, steps=2, callback=print).value)(key)
+
+
+def test_a_module_as_objective_is_traced_once():
+    traces = []
+
+    class Bowl(eqx.Module):
+        centre: jax.Array
+
+        def __call__(self, q, key):
+            traces.append(None)
+            return -0.5 * jnp.sum((q.mean - self.centre) ** 2)
+
+    def run(centre):
+        return fit(jax.random.key(0), Bowl(jnp.full(2, centre)), random_start, steps=300)
+
+    assert_allclose(run(1.0).posterior.mean, 1, atol=0.1)
+    count = len(traces)
+    assert_allclose(run(2.0).posterior.mean, 2, atol=0.1)
+    assert len(traces) == count > 0
+
+
+def test_fit_takes_optimisers_that_search_along_a_line(x64):
+    scales = jnp.array([1.0, 100.0])
+
+    def stretched(q, key):
+        return -0.5 * jnp.sum(scales * (q.mean - 1) ** 2) - q.log_variance**2
+
+    found = fit(
+        jax.random.key(0), stretched, random_start, steps=15, restarts=2, optimizer=optax.lbfgs()
+    )
+    assert_allclose(found.posteriors.mean, np.ones((2, 2)), atol=1e-6)
+
+
+def test_an_error_in_a_start_costs_one_restart():
+    def start(key):
+        value = jax.random.uniform(key)
+        return Ratio(eqx.error_if(value, value < 0.5, "own: no start here."))
+
+    options = {"steps": 3, "optimizer": optax.sgd(0.1), "restarts": 4}
+    with pytest.warns(RuntimeWarning, match="failed at step 0: own: no start here"):
+        found = fit(jax.random.key(0), lambda q, key: q.value, start, **options)
+    assert 0 < found.failed.sum() < 4
+    assert_allclose(found.trace[~found.failed][:, -1], found.values[~found.failed], rtol=1e-6)
+
+
+def test_the_likeliest_mistakes_have_their_sentence():
+    key, q = jax.random.key(0), IsotropicGaussian(jnp.ones(2), 1.0)
+    bare = inspect.unwrap(fit)  # without the tests' own check of annotations
+    with pytest.raises(ValueError, match=r"returned a tuple, as elbo does; .* elbo\(...\)\[0\]"):
+        fit(key, lambda q, key: elbo(key, q.log_prob, q, 4), random_start, steps=1)
+    with pytest.raises(ValueError, match="got a IsotropicGaussian; to start there, pass lambda"):
+        bare(key, noisy_bowl, q, steps=1)
+    with pytest.raises(ValueError, match="Of a log joint density make one by"):
+        fit(key, lambda z: -jnp.sum(z**2), random_start, steps=1)
 
 
 # ---- A group that the model lacks ----
@@ -345,9 +471,9 @@ def test_a_group_that_the_model_lacks_is_refused():
     # Eagerly both values are told; under a transformation and in fit, the group.
     with pytest.raises(ValueError, match=r"changes under SignFlip\(dim=1\).*: -\S+ became -"):
         elbo(key, lopsided, posterior, 2)
-    with pytest.raises(ValueError, match=r"changes under SignFlip\(dim=1\)"):
+    with pytest.raises(RuntimeError, match=r"changes under SignFlip\(dim=1\)"):
         jax.block_until_ready(jax.jit(lambda key: elbo(key, lopsided, posterior, 2))(key))
-    with pytest.raises(ValueError, match=r"fit: at step 0, elbo: the model changes under Sign"):
+    with pytest.raises(RuntimeError, match=r"fit: at step 0, elbo: the model changes under Sign"):
         fit(key, lambda q, key: elbo(key, lopsided, q, 2)[0], start_lopsided, steps=3)
     # What would come out: .69 nats above the evidence of a normalised density.
     wrong, error = jax.jit(

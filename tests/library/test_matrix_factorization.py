@@ -12,18 +12,19 @@ import scipy
 from numpy.testing import assert_allclose
 
 from symlib.factorization import (
+    Ratings,
     expected_log_joint,
     generate_ratings,
     map_ascent,
     matrix_log_joint,
-    matrix_map,
+    matrix_map_estimate,
     matrix_mean_field,
     mean_field_ascent,
     mean_field_posterior,
     mean_field_threshold,
     predict,
     scalar_log_joint,
-    scalar_map,
+    scalar_map_estimate,
     scalar_mean_field,
 )
 from symlib.posteriors import DiagonalGaussian, IsotropicGaussian
@@ -35,15 +36,15 @@ SIZES = [(7, 4, 3, 0.5), (4, 6, 2, 0.5), (4, 3, 5, 0.1)]
 draw_ratings = jax.jit(generate_ratings, static_argnums=(1, 2, 3))
 log_joint_of = jax.jit(matrix_log_joint)
 expected_log_joint_of = jax.jit(expected_log_joint)
-closed_map = jax.jit(matrix_map, static_argnums=1)
+closed_map = jax.jit(matrix_map_estimate, static_argnums=1)
 closed_mean_field = jax.jit(matrix_mean_field, static_argnums=1)
 
 
 def problem(n, m, k, noise, seed=1):
-    """Return ratings, a mask that leaves out about a quarter, and a point (U, V)."""
+    """Return ratings, the same with about a quarter left out, and a point (U, V)."""
     data = draw_ratings(jax.random.key(seed), n, m, k, noise)
     observed = jax.random.bernoulli(jax.random.key(seed + 1), 0.75, (n, m))
-    return data.ratings, observed, (data.U, data.V)
+    return data.ratings, Ratings(data.ratings.values, noise, observed), data.factors
 
 
 def random_posteriors(n, m, k):
@@ -67,32 +68,33 @@ def mode(fit, k):
 
 def test_ratings_are_the_truth_and_noise(dtype):
     data = draw_ratings(jax.random.key(0), 300, 200, 5, 4.0)
-    assert {leaf.dtype for leaf in data} == {dtype}
-    assert_allclose(data.truth, data.U @ data.V.T / math.sqrt(5), atol=1e-5)
+    assert {leaf.dtype for leaf in jax.tree.leaves(data)} == {dtype}
+    U, V = data.factors
+    assert_allclose(data.truth, U @ V.T / math.sqrt(5), atol=1e-5)
     # Standard errors of these variances: 1.4 / sqrt(count).
-    assert_allclose(np.var(data.ratings - data.truth), 4.0, rtol=4 * 1.4 / math.sqrt(60000))
-    assert_allclose(np.var(data.U), 1.0, rtol=4 * 1.4 / math.sqrt(1500))
+    assert_allclose(np.var(data.ratings.values - data.truth), 4.0, rtol=4 * 1.4 / math.sqrt(60000))
+    assert_allclose(np.var(U), 1.0, rtol=4 * 1.4 / math.sqrt(1500))
     # A row of the truth is nearly sqrt(|u|^2 / k) times normal: far fewer independent numbers.
     assert_allclose(np.var(data.truth), 1.0, rtol=0.2)
 
 
 def test_log_joint_is_a_product_of_normal_densities(dtype):
-    ratings, observed, (U, V) = problem(4, 3, 2, 0.5)
+    ratings, partial, (U, V) = problem(4, 3, 2, 0.5)
     normal = scipy.stats.norm
     prior = normal.logpdf(U).sum() + normal.logpdf(V).sum()
-    terms = normal.logpdf(ratings, U @ V.T / math.sqrt(2), math.sqrt(0.5))
-    for mask, expected in [(None, terms.sum()), (observed, terms[observed].sum())]:
-        value = log_joint_of((U, V), ratings, 0.5, mask)
+    terms = normal.logpdf(ratings.values, U @ V.T / math.sqrt(2), math.sqrt(0.5))
+    for seen, expected in [(ratings, terms.sum()), (partial, terms[partial.observed].sum())]:
+        value = log_joint_of((U, V), seen)
         assert value.dtype == dtype
         assert_allclose(value, prior + expected, rtol=1e-5 if dtype == "float32" else 1e-13)
 
 
 def test_log_joint_does_not_change_under_rotations(dtype, tolerance):
-    ratings, observed, factors = problem(4, 3, 5, 0.5)
+    _, ratings, factors = problem(4, 3, 5, 0.5)
     rotation = jnp.asarray(scipy.stats.ortho_group.rvs(5, random_state=0), dtype)
     rotated = tuple(leaf @ rotation for leaf in factors)
-    expected = log_joint_of(factors, ratings, 0.5, observed)
-    value = log_joint_of(rotated, ratings, 0.5, observed)
+    expected = log_joint_of(factors, ratings)
+    value = log_joint_of(rotated, ratings)
     assert_allclose(value, expected, rtol=tolerance(dtype))
 
 
@@ -100,7 +102,7 @@ def test_expected_log_joint_is_exact_by_cubature(x64):
     # The log joint is of degree 2 in each entry, so the two points mean +- standard deviation
     # give each expectation exactly: 2^10 points for ten entries.
     n, m, k, noise = 3, 2, 2, 0.5
-    ratings, observed, _ = problem(n, m, k, noise)
+    ratings, partial, _ = problem(n, m, k, noise)
     signs = np.array(list(itertools.product([-1.0, 1.0], repeat=(n + m) * k)))
     for posterior in random_posteriors(n, m, k):
         variance = posterior.variance
@@ -108,19 +110,21 @@ def test_expected_log_joint_is_exact_by_cubature(x64):
         U = posterior.mean[0] + np.sqrt(C) * signs[:, : n * k].reshape(-1, n, k)
         V = posterior.mean[1] + np.sqrt(D) * signs[:, n * k :].reshape(-1, m, k)
         normal = scipy.stats.norm
-        terms = normal.logpdf(ratings, U @ V.mT / math.sqrt(k), math.sqrt(noise)).mean(axis=0)
+        terms = normal.logpdf(ratings.values, U @ V.mT / math.sqrt(k), math.sqrt(noise)).mean(
+            axis=0
+        )
         prior = (normal.logpdf(U).sum() + normal.logpdf(V).sum()) / len(signs)
-        for mask in [observed, jnp.ones_like(observed)]:
-            value = expected_log_joint_of(posterior, ratings, noise, mask)
-            assert_allclose(value, prior + terms[mask].sum(), rtol=1e-12)
+        for seen in [partial, ratings]:
+            value = expected_log_joint_of(posterior, seen)
+            assert_allclose(value, prior + np.sum(terms, where=seen.weights > 0), rtol=1e-12)
 
 
 @pytest.mark.parametrize(("n", "m", "k", "noise"), SIZES)
 def test_map_is_the_mode(x64, n, m, k, noise):
     ratings, _, _ = problem(n, m, k, noise)
-    fit = closed_map(ratings, k, noise)
+    fit = closed_map(ratings, k)
     factors = mode(fit, k)
-    log_joint = jax.jit(lambda factors: matrix_log_joint(factors, ratings, noise))
+    log_joint = jax.jit(lambda factors: matrix_log_joint(factors, ratings))
     assert_allclose(log_joint(factors), fit.objective, rtol=1e-12)
     for leaf in jax.jit(jax.grad(log_joint))(factors):
         assert_allclose(leaf, 0, atol=1e-6)  # the square root of a value that is zero to rounding
@@ -134,9 +138,9 @@ def test_map_is_the_mode(x64, n, m, k, noise):
 def test_map_ascent_climbs_to_the_closed_form(x64):
     for n, m, k, noise in SIZES[1:]:
         ratings, _, _ = problem(n, m, k, noise)
-        exact = closed_map(ratings, k, noise)
+        exact = closed_map(ratings, k)
         for seed in range(3):
-            fit, trace = map_ascent(jax.random.key(seed), ratings, k, noise, num_steps=1000)
+            fit, trace = map_ascent(jax.random.key(seed), ratings, k, steps=1000)
             assert_allclose(fit.objective, exact.objective, rtol=1e-6)
             assert_allclose(fit.prediction, exact.prediction, atol=1e-3)
             assert np.all(trace <= exact.objective + 1e-10)
@@ -145,9 +149,9 @@ def test_map_ascent_climbs_to_the_closed_form(x64):
 def test_mean_field_ascent_climbs_to_the_closed_form(x64):
     for n, m, k, noise in SIZES[1:]:
         ratings, _, _ = problem(n, m, k, noise)
-        exact = closed_mean_field(ratings, k, noise)
+        exact = closed_mean_field(ratings, k)
         for seed in range(3):
-            fit, trace = mean_field_ascent(jax.random.key(seed), ratings, k, noise, num_steps=1000)
+            fit, trace = mean_field_ascent(jax.random.key(seed), ratings, k, steps=1000)
             assert_allclose(fit.objective, exact.objective, rtol=1e-6)
             assert_allclose(fit.prediction, exact.prediction, atol=1e-3)
             assert_allclose(fit.singular_values, exact.singular_values, atol=1e-3)
@@ -157,9 +161,8 @@ def test_mean_field_ascent_climbs_to_the_closed_form(x64):
 @pytest.mark.parametrize("ascent", [mean_field_ascent, map_ascent])
 @pytest.mark.parametrize("masked", [False, True])
 def test_ascent_never_descends(dtype, ascent, masked):
-    ratings, observed, _ = problem(*SIZES[1])
-    mask = observed if masked else None
-    _, trace = ascent(jax.random.key(0), ratings, *SIZES[1][2:], mask, 1000)
+    ratings = problem(*SIZES[1])[masked]
+    _, trace = ascent(jax.random.key(0), ratings, SIZES[1][2], 1000)
     assert trace.dtype == dtype
     # Rounding in a sum of some hundred terms of a few nats each.
     assert np.min(np.diff(trace)) > (-2e-4 if dtype == "float32" else -1e-12)
@@ -169,11 +172,11 @@ def test_ascent_never_descends(dtype, ascent, masked):
 @pytest.mark.parametrize(("n", "m", "k", "noise"), SIZES)
 def test_mean_field_objective_is_the_bound_of_its_posterior(x64, n, m, k, noise):
     ratings, _, _ = problem(n, m, k, noise)
-    fit = closed_mean_field(ratings, k, noise)
-    posterior = jax.jit(mean_field_posterior, static_argnums=1)(ratings, k, noise)
+    fit = closed_mean_field(ratings, k)
+    posterior = jax.jit(mean_field_posterior, static_argnums=1)(ratings, k)
 
     def bound(posterior):
-        return expected_log_joint(posterior, ratings, noise) + posterior.entropy()
+        return expected_log_joint(posterior, ratings) + posterior.entropy()
 
     value, slope = jax.jit(jax.value_and_grad(bound))(posterior)
     assert_allclose(value, fit.objective, rtol=1e-12)
@@ -184,23 +187,38 @@ def test_mean_field_objective_is_the_bound_of_its_posterior(x64, n, m, k, noise)
     assert_allclose(fit.singular_values[: len(found)], found, atol=1e-12)
 
 
-@pytest.mark.parametrize("function", [matrix_map, matrix_mean_field])
+@pytest.mark.parametrize("function", [matrix_map_estimate, matrix_mean_field])
 def test_closed_forms_in_float32(function):
     n, m, k, noise = SIZES[0]
     with jax.enable_x64(True):
         ratings, _, _ = problem(n, m, k, noise)
-        expected = function(ratings, k, noise)
-    fit = function(jnp.asarray(np.asarray(ratings), jnp.float32), k, noise)
+        expected = function(ratings, k)
+    values = jnp.asarray(np.asarray(ratings.values), jnp.float32)
+    fit = function(Ratings(values, noise), k)
     assert {leaf.dtype for leaf in fit} == {np.dtype("float32")}
     for one, two in zip(fit, expected, strict=True):
         assert_allclose(one, two, rtol=2e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("function", [matrix_map_estimate, matrix_mean_field])
+def test_derivatives_at_ties_are_refused(x64, function):
+    def total(values):
+        return jnp.sum(jnp.arange(4.0) * function(Ratings(values, 0.01), 2).prediction.ravel())
+
+    with pytest.raises(ValueError, match="derivatives in the ratings need distinct singular"):
+        jax.grad(total)(2 * jnp.eye(2))
+    # At distinct ones, 0 among them, they are those of differences.
+    for values in [jnp.array([[3.0, 1.0], [0.5, 2.0]]), jnp.array([[3.0, 0.0], [0.0, 0.0]])]:
+        step = jnp.array([[1e-5, 0.0], [0.0, 0.0]])
+        expected = (total(values + step) - total(values - step)) / 2e-5
+        assert_allclose(jax.grad(total)(values)[0, 0], expected, atol=1e-6)
 
 
 def test_mean_field_is_nakajimas_formula(x64):
     # With L = n, M = m, sigma^2 = noise and c_a c_b = k^(-1/2), as printed.
     n, m, k, noise = 9, 5, 5, 0.3
     ratings, _, _ = problem(n, m, k, noise)
-    gamma = np.linalg.svd(ratings, compute_uv=False)
+    gamma = np.linalg.svd(ratings.values, compute_uv=False)
     t = (n + m) / 2 + noise * k / 2
     threshold = np.sqrt(noise) * np.sqrt(t + np.sqrt(t**2 - n * m))
     root = np.sqrt((m - n) ** 2 + 4 * gamma**2 * k)
@@ -208,7 +226,7 @@ def test_mean_field_is_nakajimas_formula(x64):
     expected = np.where(gamma > threshold, shrunk, 0)
     assert 0 < np.sum(expected > 0) < k  # both cases occur
     assert_allclose(mean_field_threshold(n, m, k, noise), threshold, rtol=1e-13)
-    assert_allclose(matrix_mean_field(ratings, k, noise).singular_values, expected, atol=1e-12)
+    assert_allclose(matrix_mean_field(ratings, k).singular_values, expected, atol=1e-12)
 
 
 @pytest.mark.parametrize(("n", "m", "k"), [(1, 1, 1), (8, 8, 4), (10, 3, 2)])
@@ -216,7 +234,7 @@ def test_threshold_is_where_the_first_trait_appears(x64, n, m, k):
     threshold = mean_field_threshold(n, m, k, 0.7)
     direction = jnp.zeros((n, m)).at[0, 0].set(1.0)
     below, above = (
-        matrix_mean_field(factor * threshold * direction, k, 0.7).singular_values[0]
+        matrix_mean_field(Ratings(factor * threshold * direction, 0.7), k).singular_values[0]
         for factor in (1 - 1e-6, 1 + 1e-6)
     )
     assert below == 0
@@ -233,15 +251,15 @@ def test_known_thresholds(dtype):
 @pytest.mark.parametrize("noise", [0.2, 1.0, 5.0])
 @pytest.mark.parametrize("r", [-6.0, -0.4, 0.0, 1.5, 3.0])
 def test_one_by_one_is_the_scalar_model(x64, r, noise):
-    ratings = jnp.array([[r]])
+    ratings = Ratings(jnp.array([[r]]), noise)
     point = (jnp.array([[0.7]]), jnp.array([[-1.2]]))
     expected = scalar_log_joint(jnp.array([0.7, -1.2]), r, noise)
-    assert_allclose(matrix_log_joint(point, ratings, noise), expected, rtol=1e-14)
-    assert_allclose(closed_map(ratings, 1, noise).prediction[0, 0], scalar_map(r, noise))
-    fit, scalar = closed_mean_field(ratings, 1, noise), scalar_mean_field(r, noise)
+    assert_allclose(matrix_log_joint(point, ratings), expected, rtol=1e-14)
+    assert_allclose(closed_map(ratings, 1).prediction[0, 0], scalar_map_estimate(r, noise))
+    fit, scalar = closed_mean_field(ratings, 1), scalar_mean_field(r, noise)
     assert_allclose(fit.prediction[0, 0], scalar.predictive_mean, atol=1e-14)
     assert_allclose(fit.objective, scalar.elbo, rtol=1e-14)
-    posterior = mean_field_posterior(ratings, 1, noise)
+    posterior = mean_field_posterior(ratings, 1)
     assert_allclose(jnp.ravel(jnp.stack(posterior.variance)), scalar.variance, rtol=1e-14)
 
 
@@ -249,11 +267,11 @@ def test_one_by_one_is_the_scalar_model(x64, r, noise):
 def test_a_row_or_column_without_ratings_changes_nothing(x64, ascent):
     # With its factor at the prior it adds nothing to the bound, and log N(0; 0, I) to the mode.
     k, noise = 2, 0.2
-    ratings, observed, _ = problem(5, 4, k, noise)
-    start = jax.random.key(0)
-    expected, _ = ascent(start, ratings, k, noise, observed, 2000)
-    wider = jnp.pad(ratings, ((0, 1), (0, 1)), constant_values=np.nan)
-    fit, _ = ascent(start, wider, k, noise, jnp.pad(observed, ((0, 1), (0, 1))), 2000)
+    _, ratings, _ = problem(5, 4, k, noise)
+    start, more = jax.random.key(0), ((0, 1), (0, 1))
+    expected, _ = ascent(start, ratings, k, 2000)
+    wider = jnp.pad(ratings.values, more, constant_values=np.nan)
+    fit, _ = ascent(start, Ratings(wider, noise, jnp.pad(ratings.observed, more)), k, 2000)
     assert_allclose(fit.prediction[-1], 0, atol=1e-12)
     assert_allclose(fit.prediction[:, -1], 0, atol=1e-12)
     assert_allclose(fit.prediction[:-1, :-1], expected.prediction, atol=1e-5)
@@ -262,32 +280,34 @@ def test_a_row_or_column_without_ratings_changes_nothing(x64, ascent):
 
 
 def test_unobserved_ratings_do_not_matter(x64):
-    ratings, observed, factors = problem(4, 5, 2, 0.5)
+    data, partial, factors = problem(4, 5, 2, 0.5)
+    values, observed = data.values, partial.observed
     _, posterior = random_posteriors(4, 5, 2)
 
     @jax.jit
-    def results(ratings):
+    def results(values):
+        ratings = Ratings(values, 0.5, observed)
         return (
-            matrix_log_joint(factors, ratings, 0.5, observed),
-            jax.grad(matrix_log_joint)(factors, ratings, 0.5, observed),
-            expected_log_joint(posterior, ratings, 0.5, observed),
+            matrix_log_joint(factors, ratings),
+            jax.grad(matrix_log_joint)(factors, ratings),
+            expected_log_joint(posterior, ratings),
         )
 
-    expected = jax.tree.leaves(results(ratings))
+    expected = jax.tree.leaves(results(values))
     for value in [1e3, np.nan, np.inf]:
-        found = jax.tree.leaves(results(jnp.where(observed, ratings, value)))
+        found = jax.tree.leaves(results(jnp.where(observed, values, value)))
         for one, two in zip(expected, found, strict=True):
             assert np.all(np.isfinite(one))
             assert_allclose(two, one, rtol=0)
 
 
 def test_all_observed_is_no_mask(x64):
-    ratings, observed, factors = problem(4, 5, 2, 0.5)
-    everything = jnp.ones_like(observed)
+    ratings, _, factors = problem(4, 5, 2, 0.5)
+    everything = Ratings(ratings.values, 0.5, jnp.ones((4, 5), bool))
     posterior, _ = random_posteriors(4, 5, 2)
     for function, point in [(log_joint_of, factors), (expected_log_joint_of, posterior)]:
-        expected = function(point, ratings, 0.5)
-        assert_allclose(function(point, ratings, 0.5, everything), expected, rtol=1e-14)
+        expected = function(point, ratings)
+        assert_allclose(function(point, everything), expected, rtol=1e-14)
 
 
 # A batch of larger matrices is its own case: some versions of jaxlib compile sums of products
@@ -297,13 +317,13 @@ def test_a_batch_is_its_members(x64):
     batch = [problem(n, m, k, noise, seed) for seed in range(3)]
     isotropic, diagonal = random_posteriors(n, m, k)
 
-    def results(ratings, observed, factors):
+    def results(ratings, partial, factors):
         return (
-            matrix_log_joint(factors, ratings, noise, observed),
-            expected_log_joint(IsotropicGaussian(factors, 0.3), ratings, noise, observed),
-            expected_log_joint(isotropic, ratings, noise),
-            expected_log_joint(diagonal, ratings, noise),
-            mean_field_ascent(jax.random.key(0), ratings, k, noise, observed, 3)[1],
+            matrix_log_joint(factors, partial),
+            expected_log_joint(IsotropicGaussian(factors, 0.3), partial),
+            expected_log_joint(isotropic, ratings),
+            expected_log_joint(diagonal, ratings),
+            mean_field_ascent(jax.random.key(0), partial, k, 3)[1],
         )
 
     stacked = jax.jit(jax.vmap(results))(*jax.tree.map(lambda *leaves: jnp.stack(leaves), *batch))
@@ -313,86 +333,99 @@ def test_a_batch_is_its_members(x64):
             assert_allclose(leaves[index], leaf, rtol=1e-9, atol=1e-9)
 
 
-def calls(ratings, noise=1.0, observed=None):
-    """Return all calls with these ratings that allow missing ones."""
-    factors = jnp.ones((2, 1)), jnp.ones((3, 1))
-    key = jax.random.key(0)
-    return [
-        lambda: matrix_log_joint(factors, ratings, noise, observed),
-        lambda: expected_log_joint(IsotropicGaussian(factors, 1.0), ratings, noise, observed),
-        lambda: mean_field_ascent(key, ratings, 1, noise, observed, 2),
-        lambda: map_ascent(key, ratings, 1, noise, observed, 2),
-    ]
-
-
-def complete_calls(ratings, noise=1.0):
-    return [
-        lambda function=function: function(ratings, 1, noise)
-        for function in (matrix_map, matrix_mean_field, mean_field_posterior)
-    ]
-
-
 @pytest.mark.parametrize("noise", [0.0, -1.0, np.nan, np.inf])
 def test_bad_noise_is_refused(noise):
-    ratings = jnp.ones((2, 3))
-    others = [
+    for call in [
+        lambda: Ratings(jnp.ones((2, 3)), noise),
         lambda: mean_field_threshold(2, 3, 1, noise),
         lambda: generate_ratings(jax.random.key(0), 2, 3, 1, noise),
-    ]
-    for call in calls(ratings, noise) + complete_calls(ratings, noise) + others:
+    ]:
         with pytest.raises(ValueError, match="noise_variance has to be positive"):
-            jax.block_until_ready(call())
+            call()
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_bad_ratings_are_refused(value):
-    ratings = jnp.ones((2, 3)).at[1, 2].set(value)
+    values = jnp.ones((2, 3)).at[1, 2].set(value)
     observed = jnp.ones((2, 3), bool).at[0, 0].set(False)
-    for call in calls(ratings) + calls(ratings, observed=observed) + complete_calls(ratings):
-        with pytest.raises(ValueError, match="an observed rating has to be finite"):
-            jax.block_until_ready(call())
+    for mask in [None, observed]:
+        with pytest.raises(ValueError, match="Ratings: an observed rating has to be finite"):
+            Ratings(values, 1.0, mask)
+
+
+def test_ratings_say_what_is_observed(dtype):
+    values = jnp.array([[1.0, jnp.nan], [2.0, 3.0]])
+    ratings = Ratings(values, 0.5, ~jnp.isnan(values))
+    assert ratings.shape == (2, 2) and ratings.count == 3
+    assert_allclose(ratings.values, [[1, 0], [2, 3]])
+    assert_allclose(ratings.weights, [[1, 0], [1, 1]])
+    assert_allclose(Ratings(ratings.values).weights, 1)
+    assert {ratings.values.dtype, ratings.noise_variance.dtype, ratings.weights.dtype} == {dtype}
 
 
 def test_bad_shapes_and_types_are_refused(monkeypatch):
     # Without the run-time checks of annotations that the tests switch on.
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
-    for ratings, message in [
-        (jnp.ones((2, 3), int), "ratings has to hold floating-point"),
-        (jnp.ones(3), r"ratings has to have shape \(n, m\), got \(3,\)"),
-        (jnp.ones((0, 3)), r"ratings has to have shape \(n, m\), got \(0, 3\)"),
+    for values, message in [
+        (jnp.ones((2, 3), int), "values has to hold floating-point"),
+        (jnp.ones(3), r"values has to have shape \(n, m\), got \(3,\)"),
+        (jnp.ones((0, 3)), r"values has to have shape \(n, m\), got \(0, 3\)"),
+        ([[1.0, 2.0]], r"values has to have shape \(n, m\), got list"),
     ]:
-        for call in calls(ratings) + complete_calls(ratings):
-            with pytest.raises(ValueError, match=message):
-                call()
+        with pytest.raises(ValueError, match=message):
+            Ratings(values)
     for observed, message in [
         (jnp.ones((3, 2), bool), r"observed has to have shape \(2, 3\), got \(3, 2\)"),
         (jnp.ones((2, 3)), "observed has to be boolean, got float"),
     ]:
-        for call in calls(jnp.ones((2, 3)), observed=observed):
-            with pytest.raises(ValueError, match=message):
-                call()
-    for call in calls(jnp.ones((2, 3)), jnp.ones(2)):
-        with pytest.raises(ValueError, match="noise_variance has to have shape"):
+        with pytest.raises(ValueError, match=message):
+            Ratings(jnp.ones((2, 3)), 1.0, observed)
+    with pytest.raises(ValueError, match="noise_variance has to have shape"):
+        Ratings(jnp.ones((2, 3)), jnp.ones(2))
+
+
+def calls(ratings, k=1):
+    """Return all calls of this file's functions with these ratings."""
+    factors = jnp.ones((2, 1)), jnp.ones((3, 1))
+    key = jax.random.key(0)
+    return [
+        lambda: matrix_log_joint(factors, ratings),
+        lambda: expected_log_joint(IsotropicGaussian(factors, 1.0), ratings),
+        lambda: mean_field_ascent(key, ratings, k, 2),
+        lambda: map_ascent(key, ratings, k, 2),
+        lambda: matrix_map_estimate(ratings, k),
+        lambda: matrix_mean_field(ratings, k),
+        lambda: mean_field_posterior(ratings, k),
+    ]
+
+
+def test_a_plain_matrix_is_refused(monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    for call in calls(jnp.ones((2, 3))):
+        with pytest.raises(ValueError, match=r"ratings has to be Ratings\(values, noise_var"):
+            call()
+
+
+def test_closed_forms_refuse_missing_ratings():
+    partial = Ratings(jnp.ones((2, 3)), 1.0, jnp.ones((2, 3), bool).at[0, 0].set(False))
+    for call in calls(partial)[4:]:
+        with pytest.raises(ValueError, match="needs all ratings observed; with some missing, "):
             call()
 
 
 def test_bad_sizes_are_refused(monkeypatch):
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
-    ratings, key = jnp.ones((2, 3)), jax.random.key(0)
+    ratings, key = Ratings(jnp.ones((2, 3))), jax.random.key(0)
     for k in [0, -1, 1.5]:
-        for call in [
-            lambda k=k: matrix_map(ratings, k),
-            lambda k=k: matrix_mean_field(ratings, k),
-            lambda k=k: mean_field_posterior(ratings, k),
+        others = [
             lambda k=k: mean_field_threshold(2, 3, k),
             lambda k=k: generate_ratings(key, 2, 3, k),
-            lambda k=k: mean_field_ascent(key, ratings, k),
-            lambda k=k: map_ascent(key, ratings, k),
-        ]:
+        ]
+        for call in calls(ratings, k)[2:] + others:
             with pytest.raises(ValueError, match="num_traits has to be an integer of at least 1"):
                 call()
-    with pytest.raises(ValueError, match="num_steps"):
-        mean_field_ascent(key, ratings, 1, num_steps=0)
+    with pytest.raises(ValueError, match="steps has to be an integer of at least 1"):
+        mean_field_ascent(key, ratings, 1, steps=0)
 
 
 @pytest.mark.parametrize(
@@ -408,4 +441,4 @@ def test_bad_sizes_are_refused(monkeypatch):
 def test_bad_factors_are_refused(factors, message, monkeypatch):
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
     with pytest.raises(ValueError, match=message):
-        matrix_log_joint(factors, jnp.ones((2, 3)))
+        matrix_log_joint(factors, Ratings(jnp.ones((2, 3))))

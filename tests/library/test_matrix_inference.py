@@ -11,6 +11,7 @@ import scipy
 from numpy.testing import assert_allclose
 
 from symlib.factorization import (
+    Ratings,
     expected_log_joint,
     fit_matrix,
     fit_matrix_entries,
@@ -22,9 +23,9 @@ from symlib.factorization import (
     scalar_mean_field,
     scalar_symmetrized,
 )
-from symlib.groups import Orthogonal
+from symlib.groups import Orthogonal, rotation_log_ratio
 from symlib.inference import elbo, fit
-from symlib.posteriors import DiagonalGaussian, IsotropicGaussian, Symmetrized, rotation_log_ratio
+from symlib.posteriors import DiagonalGaussian, IsotropicGaussian, Symmetrized
 
 KEY = jax.random.key(0)
 
@@ -44,13 +45,13 @@ def column_evidence(ratings, k, noise):
 
 @pytest.mark.parametrize(("r", "noise"), [(1.5, 1.0), (-3.0, 0.5)])
 def test_one_by_one_is_the_scalar_model(x64, r, noise):
-    ratings = jnp.array([[r]])
+    ratings = Ratings(jnp.array([[r]]), noise)
     # The scalar optima have equal variances, so the isotropic family holds them.
-    flat = fit_matrix(KEY, ratings, 1, noise, symmetrize=False)
+    flat = fit_matrix(KEY, ratings, 1, symmetrize=False)
     scalar = scalar_mean_field(r, noise)
     assert_allclose(flat.bound, scalar.elbo, rtol=1e-6)
     assert flat.bound_error == 0
-    result = fit_matrix(KEY, ratings, 1, noise, num_samples=20000)
+    result = fit_matrix(KEY, ratings, 1, num_samples=20000)
     scalar = scalar_symmetrized(r, noise)
     assert result.bound_error < 0.005
     assert_allclose(result.bound, scalar.elbo, atol=4 * result.bound_error)
@@ -71,10 +72,10 @@ def test_quadrature_of_the_evidence_has_the_scalar_case(x64):
 @pytest.mark.parametrize("covariance", ["isotropic", "diagonal"])
 def test_bounds_are_below_the_evidence_and_ordered(x64, covariance):
     k, noise = 3, 0.5
-    ratings = jnp.array([[2.0], [-1.5], [0.3], [1.0]])
-    evidence = column_evidence(ratings, k, noise)
-    lower = matrix_mean_field(ratings, k, noise).objective  # the best of all mean fields
-    result = fit_matrix(KEY, ratings, k, noise, covariance=covariance, num_samples=4000)
+    ratings = Ratings(jnp.array([[2.0], [-1.5], [0.3], [1.0]]), noise)
+    evidence = column_evidence(ratings.values, k, noise)
+    lower = matrix_mean_field(ratings, k).objective  # the best of all mean fields
+    result = fit_matrix(KEY, ratings, k, covariance=covariance, num_samples=4000)
     assert result.bound_error < 0.05
     assert lower < result.bound - 4 * result.bound_error
     assert result.bound < evidence
@@ -95,14 +96,14 @@ def small():
     """Return ratings and the symmetrized fit of them."""
     with jax.enable_x64(True):
         ratings = draw_ratings()
-        return ratings, fit_matrix(KEY, ratings, K, NOISE)
+        return ratings, fit_matrix(KEY, ratings, K)
 
 
 def test_diagonal_mean_field_climbs_to_the_closed_form(x64):
     ratings = draw_ratings()
-    exact = matrix_mean_field(ratings, K, NOISE)
+    exact = matrix_mean_field(ratings, K)
     assert exact.singular_values[-1] > 0.1  # no trait is lost: the search is not trivial
-    result = fit_matrix(KEY, ratings, K, NOISE, **FLAT)
+    result = fit_matrix(KEY, ratings, K, **FLAT)
     assert result.bound <= exact.objective + 1e-10
     assert_allclose(result.bound, exact.objective, rtol=1e-4)
     assert_allclose(result.prediction, exact.prediction, atol=0.02)
@@ -115,7 +116,7 @@ def test_bound_is_the_one_estimated_by_monte_carlo(x64, small, form):
     mixture = Symmetrized(result.base, Orthogonal(K))
 
     def log_joint(factors):
-        return matrix_log_joint(factors, ratings, NOISE)
+        return matrix_log_joint(factors, ratings)
 
     value, error = jax.jit(lambda key: elbo(key, log_joint, mixture, 4000, form))(KEY)
     assert_allclose(value, result.bound, atol=4 * math.hypot(error, result.bound_error))
@@ -135,12 +136,12 @@ def test_optimum_has_the_singular_vectors_of_the_ratings(x64, small):
     # For n = m the best means are P diag(a) and Q diag(a), with R = P diag(gamma) Q^T: the search
     # over k + 1 numbers finds the same bound as that over (n + m) k + 1.
     ratings, result = small
-    P, gamma, QT = np.linalg.svd(ratings)
+    P, gamma, QT = np.linalg.svd(ratings.values)
     rotated = P.T @ result.prediction @ QT.T
     off = rotated - np.diag(np.diag(rotated))
     assert np.abs(off).max() < 0.03 * gamma[0]
     assert np.diag(rotated)[K - 1] > 0.2  # full rank
-    singular = jnp.diag(gamma)
+    singular = Ratings(jnp.diag(gamma), NOISE)
 
     def bound(base, key):
         # In the basis of the singular vectors.
@@ -148,7 +149,7 @@ def test_optimum_has_the_singular_vectors_of_the_ratings(x64, small):
         full = IsotropicGaussian((mean, mean), jnp.exp(base.log_variance))
         X, M = jnp.concatenate(full.sample(key)), jnp.concatenate([mean, mean])
         ratio = rotation_log_ratio(X, M, full.variance)
-        return expected_log_joint(full, singular, NOISE) + full.entropy() + ratio
+        return expected_log_joint(full, singular) + full.entropy() + ratio
 
     reduced = fit(KEY, bound, lambda key: IsotropicGaussian(jnp.ones(K), 0.1), steps=1000)
     end = reduced.trace[0, -500:]  # the last steps are short
@@ -160,7 +161,7 @@ def test_optimum_has_the_singular_vectors_of_the_ratings(x64, small):
 
 def entries_of(ratings, observed):
     rows, columns = np.nonzero(observed)
-    return jnp.asarray(rows), jnp.asarray(columns), jnp.asarray(ratings)[rows, columns]
+    return jnp.asarray(rows), jnp.asarray(columns), ratings.values[rows, columns]
 
 
 def test_minibatches_climb_to_the_same_bound(x64, small):
@@ -181,17 +182,18 @@ def test_bound_from_entries_is_that_from_the_matrix(x64):
     result = fit_matrix_entries(KEY, *entries, N, N, K, NOISE, **options)
     base = result.base
     assert isinstance(base, DiagonalGaussian)
-    expected = expected_log_joint(base, ratings, NOISE, jnp.asarray(observed)) + base.entropy()
+    seen = Ratings(ratings.values, NOISE, jnp.asarray(observed))
+    expected = expected_log_joint(base, seen) + base.entropy()
     assert_allclose(result.bound, expected, rtol=1e-12)
     assert_allclose(result.prediction, predict(base.mean)[observed], rtol=1e-12)
 
 
 def test_unobserved_ratings_do_not_matter(x64):
-    ratings = draw_ratings()
+    values = draw_ratings().values
     observed = jnp.asarray(np.random.default_rng(0).random((N, N)) < 0.7).at[0].set(False)
-    one = fit_matrix(KEY, ratings, K, NOISE, observed=observed)
-    other = jnp.where(observed, ratings, np.nan)
-    two = fit_matrix(KEY, other, K, NOISE, observed=observed)
+    one = fit_matrix(KEY, Ratings(values, NOISE, observed), K)
+    other = jnp.where(observed, values, np.nan)
+    two = fit_matrix(KEY, Ratings(other, NOISE, observed), K)
     assert two.bound == one.bound
     assert_allclose(two.prediction, one.prediction, rtol=0)
     # The first row has no ratings at all.
@@ -201,7 +203,7 @@ def test_unobserved_ratings_do_not_matter(x64):
 
 def test_a_row_without_ratings_keeps_its_prior_in_diagonal_mean_field(x64):
     observed = jnp.ones((N, N), bool).at[0].set(False)
-    result = fit_matrix(KEY, draw_ratings(), K, NOISE, observed=observed, **FLAT)
+    result = fit_matrix(KEY, Ratings(draw_ratings().values, NOISE, observed), K, **FLAT)
     assert_allclose(result.base.mean[0][0], 0, atol=1e-6)
     assert_allclose(result.base.variance[0][0], 1, atol=1e-6)
     assert_allclose(result.prediction[0], 0, atol=1e-6)
@@ -209,9 +211,9 @@ def test_a_row_without_ratings_keeps_its_prior_in_diagonal_mean_field(x64):
 
 def test_a_batch_in_float32_agrees(small):
     ratings, result = small
-    batch = np.stack([np.asarray(ratings, np.float32)] * 2)
+    batch = np.stack([np.asarray(ratings.values, np.float32)] * 2)
     keys = jax.random.split(KEY)
-    found = jax.jit(jax.vmap(lambda key, R: fit_matrix(key, R, K, NOISE)))(keys, batch)
+    found = jax.jit(jax.vmap(lambda key, R: fit_matrix(key, Ratings(R, NOISE), K)))(keys, batch)
     assert found.bound.dtype == found.prediction.dtype == np.float32
     expected = np.asarray(result.prediction)
     error = np.hypot(found.bound_error, np.asarray(result.bound_error))
@@ -221,24 +223,16 @@ def test_a_batch_in_float32_agrees(small):
 
 def test_bad_input_is_refused(monkeypatch):
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
-    ratings = jnp.ones((2, 3))
+    ratings = Ratings(jnp.ones((2, 3)))
     for call, message in [
-        (lambda: fit_matrix(KEY, jnp.ones((2, 3), int), 1), "ratings has to hold floating"),
+        (lambda: fit_matrix(KEY, jnp.ones((2, 3)), 1), r"ratings has to be Ratings\("),
         (lambda: fit_matrix(KEY, ratings, 0), "num_traits has to be an integer of at least 1"),
         (lambda: fit_matrix(KEY, ratings, 1, covariance="full"), 'has to be "isotropic" or'),
-        (lambda: fit_matrix(KEY, ratings, 1, observed=jnp.ones((2, 3))), "has to be boolean"),
-        (lambda: fit_matrix(KEY, ratings, 1, observed=jnp.ones((3, 2), bool)), "to have shape"),
         (lambda: fit_matrix(KEY, ratings, 1, steps=0), "steps"),
         (lambda: fit_matrix(KEY, ratings, 1, num_samples=1), "num_samples of at least 2"),
     ]:
         with pytest.raises(ValueError, match=message):
             call()
-    for call, message in [
-        (lambda: fit_matrix(KEY, ratings, 1, 0.0, steps=1), "noise_variance has to be positive"),
-        (lambda: fit_matrix(KEY, ratings.at[0, 0].set(np.nan), 1, steps=1), "to be finite"),
-    ]:
-        with pytest.raises(ValueError, match=message):
-            jax.block_until_ready(call())
 
 
 def test_bad_entries_are_refused(monkeypatch):

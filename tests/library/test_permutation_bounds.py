@@ -411,7 +411,7 @@ def test_bad_numbers_of_elements(call, message):
     [
         (
             lambda: Symmetrized(LARGE, HiddenPermutation(16)).log_prob(LARGE.mean),
-            "permutation_boun",
+            "symlib.posteriors has bounds",
         ),
         (lambda: Symmetrized(BASE, HiddenPermutation(4)), r"widths \(3,\), not \(4,\)"),
         (

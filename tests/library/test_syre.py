@@ -1,17 +1,19 @@
 """Tests of symlib.syre and symlib.syre: two forms of one method, and what it breaks."""
 
+import pickle
 from collections import namedtuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import jaxtyping
 import numpy as np
 import optax
 import pytest
 from numpy.testing import assert_allclose
 from scipy import stats
 
-from symlib.groups import Reflection, reflection_invariance_error
+from symlib.groups import Reflection, invariance_error
 from symlib.syre import (
     anchored_decay,
     decay_to_initial,
@@ -129,7 +131,7 @@ def test_the_broken_gradient_at_a_symmetric_point(dtype, tolerance, rank):
 
     free = jax.random.normal(keys[2], (size,), dtype)
     symmetric = free - P @ free
-    assert reflection_invariance_error(loss, Reflection(P), free) < tolerance(dtype) * 10
+    assert invariance_error(loss, Reflection(P), free) < tolerance(dtype) * 10
     biased, theta_0 = remove_symmetry(loss, symmetric, keys[3], gamma=GAMMA, sigma0=SIGMA0)
     theta = symmetric - theta_0  # the model sees the symmetric point
     broken = P @ jax.grad(biased)(theta)
@@ -164,9 +166,9 @@ def test_gamma_zero_shifts_and_breaks_nothing(dtype, tolerance):
     plain, theta_0 = remove_symmetry(one_neuron, theta, KEY, gamma=0, sigma0=SIGMA0)
     assert plain(theta) == one_neuron(theta + theta_0)
     shifted = Reflection(SIGN.projection, -SIGN.projection @ theta_0)
-    assert reflection_invariance_error(plain, shifted, theta) < tolerance(dtype)
+    assert invariance_error(plain, shifted, theta) < tolerance(dtype)
     broken, _ = remove_symmetry(one_neuron, theta, KEY, gamma=GAMMA, sigma0=SIGMA0)
-    assert reflection_invariance_error(broken, shifted, theta) > 1e-3
+    assert invariance_error(broken, shifted, theta) > 1e-3
 
 
 def test_every_kind_of_parameters():
@@ -269,8 +271,11 @@ def test_the_default_scale_follows_the_fan_in():
     assert default_sigma0(params) == pytest.approx(
         {"w": 0.002, "conv": 0.01 / 6, "b": 0.005, "s": 0.01}
     )
-    flax = default_sigma0({"w": jnp.zeros((25, 4)), "conv": jnp.zeros((2, 3, 6, 8))}, -1)
-    assert flax == pytest.approx({"w": 0.002, "conv": 0.01 / 6})
+    flax = {"w": jnp.zeros((25, 4)), "conv": jnp.zeros((2, 3, 6, 8))}
+    assert default_sigma0(flax, -1) == pytest.approx({"w": 0.002, "conv": 0.01 / 6})
+    named = {"params": {name: {"kernel": leaf} for name, leaf in flax.items()}}
+    assert jax.tree.leaves(default_sigma0(named)) == pytest.approx([0.01 / 6, 0.002])
+    assert jax.tree.leaves(default_sigma0(named, 0)) == pytest.approx([0.01 / 12, 0.005])
     anchor, _ = draw_anchor({"w": jnp.zeros((400, 2500))}, KEY)
     assert abs(anchor["w"].std() - 0.0002) < 1e-6
 
@@ -320,10 +325,127 @@ def test_wrong_traced_options_are_named(name):
         return remove_symmetry(jnp.sum, jnp.ones(3), KEY, **options)[0](jnp.ones(3))
 
     assert jnp.isfinite(jax.jit(value)(0.5))
-    with pytest.raises(ValueError, match=f"{name} has to be at least 0"):
+    with pytest.raises(RuntimeError, match=f"{name} has to be at least 0"):
         jax.block_until_ready(eqx.filter_jit(value)(jnp.float32(-0.5)))
     with pytest.raises(ValueError, match=f"{name} has to be at least 0"):
         jax.jit(value)(jnp.ones(3))
+
+
+@pytest.mark.parametrize("store", [True, False])
+def test_the_mask_and_the_scale_may_be_functions_of_the_arrays(store):
+    network = eqx.nn.MLP(2, 1, 3, 1, key=jax.random.key(0))  # with an activation among its leaves
+    functions = {
+        "mask": lambda params: jax.tree.map(lambda leaf: leaf.ndim > 1, params),
+        "sigma0": lambda params: jax.tree.map(lambda leaf: 0.1 * leaf.shape[0], params),
+    }
+    is_matrix = jax.tree.map(lambda leaf: eqx.is_array(leaf) and leaf.ndim > 1, network)
+    sizes = jax.tree.map(lambda leaf: 0.1 * len(leaf) if eqx.is_array(leaf) else 0.0, network)
+    gradient = jax.tree.map(jnp.zeros_like, eqx.filter(network, eqx.is_array))
+    found = []
+    for options in (functions, {"mask": is_matrix, "sigma0": sizes}):
+        chain = anchored_decay(KEY, gamma=0.1, store=store, **options)
+        update, state = eqx.filter_jit(chain.update), chain.init(network)
+        found.append(update(gradient, state, eqx.filter(network, eqx.is_array))[0])
+    tree_close(*found, 0)
+    assert (found[0].layers[0].weight != 0).all() and (found[0].layers[0].bias == 0).all()
+
+
+@pytest.mark.parametrize("store", [True, False])
+def test_a_schedule_gives_the_decay_of_each_step(store, monkeypatch):
+    params, zero = jnp.ones(3), jnp.zeros(3)
+    schedule = optax.linear_schedule(0.3, 0.1, 2)
+    chain = anchored_decay(KEY, gamma=schedule, store=store)
+    state, found = chain.init(params), []
+    for _ in range(4):
+        updates, state = jax.jit(chain.update)(zero, state, params)
+        found.append(updates)
+    constant = anchored_decay(KEY, gamma=1.0, store=store)
+    unit, _ = constant.update(zero, constant.init(params), params)
+    assert_allclose(found, np.outer([0.3, 0.2, 0.1, 0.1], unit), rtol=1e-5)
+    negative = anchored_decay(KEY, gamma=lambda step: -1.0 - step, store=store)
+    with pytest.raises(ValueError, match="gamma has to be at least 0"):
+        negative.update(zero, negative.init(params), params)
+    # Without the run-time checks of annotations that the tests switch on.
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    with pytest.raises(ValueError, match="remove_symmetry: gamma .* schedule to anchored_decay"):
+        remove_symmetry(jnp.sum, params, KEY, gamma=schedule)
+
+
+@pytest.mark.parametrize("store", [True, False])
+def test_a_saved_state_goes_on_as_if_never_saved(store, tmp_path):
+    params, args = flax_style(jnp.float32), data(jnp.float32)
+    gradient = jax.grad(flax_loss)(params, *args)
+    chain = anchored_decay(KEY, gamma=optax.linear_schedule(0.3, 0.1, 2), store=store)
+    _, state = chain.update(gradient, chain.init(params), params)
+    expected, _ = chain.update(gradient, state, params)
+    eqx.tree_serialise_leaves(tmp_path / "state.eqx", state)
+    # Another key: what is loaded counts.
+    later = anchored_decay(jax.random.key(1), gamma=optax.linear_schedule(0.3, 0.1, 2), store=store)
+    loaded = eqx.tree_deserialise_leaves(tmp_path / "state.eqx", later.init(params))
+    for kept in (loaded, pickle.loads(pickle.dumps(state))):
+        tree_close(later.update(gradient, kept, params)[0], expected, 0)
+
+
+class Normed(eqx.Module):
+    """A network with a state: the running mean and variance of its batches."""
+
+    first: eqx.nn.Linear
+    norm: eqx.nn.BatchNorm
+    last: eqx.nn.Linear
+
+    def __init__(self, key):
+        keys = jax.random.split(key)
+        self.first = eqx.nn.Linear(2, 3, key=keys[0])
+        self.norm = eqx.nn.BatchNorm(3, axis_name="batch", mode="batch")
+        self.last = eqx.nn.Linear(3, 1, key=keys[1])
+
+    def __call__(self, x, state):
+        hidden, state = self.norm(self.first(x), state)
+        return self.last(jnp.tanh(hidden)), state
+
+
+def test_a_whole_network_with_a_state_is_trained_in_both_forms():
+    network, state = eqx.nn.make_with_state(Normed)(jax.random.key(0))
+    x = jax.random.normal(jax.random.key(1), (6, 2))
+
+    def loss(network, state):
+        run = jax.vmap(network, axis_name="batch", in_axes=(0, None), out_axes=(0, None))
+        output, state = run(x, state)
+        return jnp.mean((output[:, 0] - x[:, 0]) ** 2), state
+
+    biased, theta_0 = remove_symmetry(loss, network, KEY, gamma=GAMMA, has_aux=True)
+    sgd = optax.sgd(0.1)
+    forms = {
+        "loss": (biased, network, sgd),
+        "optax": (
+            loss,
+            deployed(network, theta_0),
+            optax.chain(anchored_decay(KEY, gamma=GAMMA), sgd),
+        ),
+    }
+    ends = {}
+    for name, (objective, model, optimizer) in forms.items():
+        carried, moments = state, optimizer.init(eqx.filter(model, eqx.is_inexact_array))
+
+        @eqx.filter_jit
+        def step(model, carried, moments, objective=objective, optimizer=optimizer):
+            gradient, carried = eqx.filter_grad(objective, has_aux=True)(model, carried)
+            arrays = eqx.filter(model, eqx.is_inexact_array)
+            updates, moments = optimizer.update(gradient, moments, arrays)
+            return eqx.apply_updates(model, updates), carried, moments
+
+        for _ in range(2):
+            model, carried, moments = step(model, carried, moments)
+        ends[name] = model, jax.tree.leaves(carried)
+    ends["loss"] = deployed(ends["loss"][0], theta_0), ends["loss"][1]
+    arrays = [eqx.filter(ends[name], eqx.is_inexact_array) for name in forms]
+    tree_close(*arrays, 1e-5)
+    moved = zip(ends["optax"][1], jax.tree.leaves(state), strict=True)
+    assert any((new != old).any() for new, old in moved)
+    with pytest.raises(ValueError, match=r"has_aux the loss has to return \(scalar, aux\)"):
+        remove_symmetry(jnp.sum, x, KEY, gamma=GAMMA, has_aux=True)[0](x)
+    with pytest.raises(ValueError, match="or with has_aux=True"):
+        remove_symmetry(loss, network, KEY, gamma=GAMMA)[0](network, state)
 
 
 @pytest.mark.parametrize(

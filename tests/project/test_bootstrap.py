@@ -22,6 +22,7 @@ case "$1 $2 $3" in
   "-m venv "*) mkdir -p "$3/bin" && cp "$0" "$3/bin/python" ;;
   "-m pip --version") ;;
   "-m pip install") shift 3; echo "$@" >> "{folder}/pip.calls"; . "{folder}/pip.sh" ;;
+  "-m pip uninstall") echo "$@" >> "{folder}/pip.calls" ;;
   "-c "*) echo "python|{version}|{complete}|{self}" ;;
 esac
 """
@@ -115,12 +116,13 @@ def installed(sandbox):
     return sandbox
 
 
-def test_fresh_install_takes_the_lock_and_then_symlib(sandbox):
+def test_fresh_install_takes_the_lock_and_then_the_course(sandbox):
     sandbox.python("python3", "3.12.1")
     result = sandbox.run()
     assert result.returncode == 0, result.stderr
-    lock, editable = sandbox.calls()
+    lock, former, editable = sandbox.calls()
     assert lock.endswith(f"-r {sandbox.root}/requirements.lock")
+    assert former.startswith("-m pip uninstall") and former.endswith("--yes symlib")
     assert editable.endswith(f"--no-deps --no-build-isolation -e {sandbox.root}")
     assert "Making .venv with Python 3.12.1" in result.stdout
     assert "the 2 packages" in result.stdout
@@ -139,7 +141,7 @@ def test_changed_input_installs_again_in_the_same_environment(installed, name):
     with (installed.root / name).open("a") as file:
         file.write("# changed\n")
     assert installed.run().returncode == 0
-    assert len(installed.calls()) == 2
+    assert len(installed.calls()) == 3
     assert (installed.root / ".venv" / "kept").exists()
 
 
@@ -223,7 +225,9 @@ def test_broken_cache_is_passed_over_once(sandbox):
     result = sandbox.run()
     assert result.returncode == 0, result.stderr
     assert "once more without its cache" in result.stdout
-    assert ["--no-cache-dir" in call for call in sandbox.calls()] == [False, True, False, True]
+    assert ["--no-cache-dir" in call for call in sandbox.calls()] == [
+        *(False, True, False, False, True)
+    ]
 
 
 def test_other_failure_quotes_pip_and_names_its_log(sandbox):
@@ -295,7 +299,7 @@ def test_own_environment_is_adopted(sandbox):
     shutil.copy(python, sandbox.root / ".venv" / "bin" / "python")
     (sandbox.root / ".venv" / "kept").touch()
     assert "afresh" not in sandbox.run().stdout
-    assert len(sandbox.calls()) == 2
+    assert len(sandbox.calls()) == 3
     assert (sandbox.root / ".venv" / "kept").exists()
 
 

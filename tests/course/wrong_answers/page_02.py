@@ -180,7 +180,7 @@ WRONG = {
     "q4_own": [
         (own("-0.3 * r"), "the sign is wrong"),
         (own("scalar_exact(r).predictive_mean"), "this is the exact answer"),
-        (own("scalar_map(r)"), "at r = 0.10 it predicts zero"),
+        (own("scalar_map_estimate(r)"), "at r = 0.10 it predicts zero"),
         (own("r"), "no shrinkage"),
         (own("0.06"), "at r = 0.10 it predicts 0.060."),
         (own("0.9 * r"), "at r = 0.10 it predicts 0.090."),
