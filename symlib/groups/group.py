@@ -29,8 +29,7 @@ class Group(eqx.Module):
     The laws are $(g h) \cdot z = g \cdot (h \cdot z)$, $e \cdot z = z$ and
     $g^{-1} \cdot (g \cdot z) = z$. An action has to preserve volume, as every affine action of a
     compact group does: the densities of `symlib.posteriors` have no Jacobian factor. `act`,
-    `inverse` and `compose` check what they are given and raise ValueError for a wrong shape and a
-    runtime error (`equinox.error_if`) for values that are no element of the group.
+    `inverse` and `compose` check what they are given, shapes and values.
 
     A group of your own has `act`, `inverse`, `compose`, `identity`, `sample`, `order` and
     `elements`, and may have a `log_ratio`. The library calls these methods and no others, so what
@@ -55,8 +54,8 @@ class Group(eqx.Module):
             z: A point, of the shape the group asks for, with floating-point leaves.
 
         Raises:
-            ValueError: A shape or dtype is wrong.
-            RuntimeError: `g` is not an element.
+            ValueError: A shape or dtype is wrong, or `g` is no element.
+            RuntimeError: A traced `g` is none.
         """
 
     @abstractmethod

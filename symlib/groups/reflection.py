@@ -34,8 +34,8 @@ class Reflection(Group):
         center: $\theta'$, shape (d,), or 0.
 
     Raises:
-        ValueError: A shape is wrong.
-        RuntimeError: $P$ is not a projection, or $P\theta' \ne \theta'$.
+        ValueError: A shape is wrong, $P$ is no projection, or $P\theta' \ne \theta'$.
+        RuntimeError: A traced value is such.
 
     References:
         Ziyin, Xu & Chuang (2024), Definition 1.
@@ -195,8 +195,9 @@ def is_symmetric(
             the norm of `theta`.
 
     Raises:
-        ValueError: `tolerance` is negative or NaN; `theta` has the wrong shape or holds integers.
-        RuntimeError: `theta` holds NaN or infinity.
+        ValueError: `tolerance` is negative or NaN; `theta` has the wrong shape or holds integers,
+            NaN or infinity.
+        RuntimeError: A traced value is such.
     """
     if not tolerance >= 0:
         raise ValueError(f"{caller()}: tolerance has to be at least 0, got {tolerance}.")

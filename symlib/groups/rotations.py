@@ -40,8 +40,9 @@ def rotation_log_ratio(
         method: Name of a method of `symlib.special.log_hyp0f1`.
 
     Raises:
-        ValueError: The shapes do not fit, `X` or `M` holds integers, or the method is unknown.
-        RuntimeError: `variance` is not positive and finite, or `X` or `M` is not finite.
+        ValueError: The shapes do not fit, `X` or `M` holds integers or is not finite, `variance` is
+            not positive and finite, or the method is unknown.
+        RuntimeError: A traced value is such.
 
     References:
         Moore (2016), section 3.2 and Appendix A.
@@ -76,7 +77,7 @@ def printed_log_ratio(
 
     Raises:
         ValueError: As `rotation_log_ratio`.
-        RuntimeError: As `rotation_log_ratio`.
+        RuntimeError: A traced value is such.
 
     References:
         Moore (2016), Appendix A: below eq. 6, eq. 7 and Listing 1.
@@ -113,8 +114,8 @@ def rotation_log_ratio_bound(
         method: Name of a method of `symlib.special.log_hyp0f1`.
 
     Raises:
-        ValueError: The shapes do not fit, or the method is unknown.
-        RuntimeError: $B$ is not finite.
+        ValueError: The shapes do not fit, $B$ is not finite, or the method is unknown.
+        RuntimeError: A traced value is such.
 
     References:
         Barber and Agakov (2003), The IM algorithm, for any mutual information. Its use here is
@@ -145,8 +146,9 @@ def langevin_weights(M: Float[ArrayLike, "n k"], S: Float[ArrayLike, "n k"]) -> 
         S: Variances, of shape (n, k).
 
     Raises:
-        ValueError: `M` and `S` have different shapes or hold integers.
-        RuntimeError: An entry of `S` is not positive and finite.
+        ValueError: `M` and `S` have different shapes or hold integers, or an entry of `S` is not
+            positive and finite.
+        RuntimeError: A traced value is such.
     """
     M, S = floating_leaves("M", M), floating_leaves("S", S)
     S = array_shape("S", S, M.shape)

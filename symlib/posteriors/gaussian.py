@@ -145,8 +145,9 @@ class IsotropicGaussian(Gaussian):
         variance: Variance $c > 0$, a scalar.
 
     Raises:
-        ValueError: `mean` holds integers, or `variance` is no scalar.
-        RuntimeError: `variance` is not positive and finite, or `mean` is not finite.
+        ValueError: `mean` holds integers or is not finite, or `variance` is no scalar, or not
+            positive and finite.
+        RuntimeError: A traced value is such.
     """
 
     mean: PyTree[Float[Array, "..."]]
@@ -176,8 +177,9 @@ class DiagonalGaussian(Gaussian):
         variance: Variances $c_i > 0$, with the structure and shapes of `mean`.
 
     Raises:
-        ValueError: `mean` holds integers, or the structures or shapes differ.
-        RuntimeError: A variance is not positive and finite, or `mean` is not finite.
+        ValueError: `mean` holds integers or is not finite, a variance is not positive and finite,
+            or the structures or shapes differ.
+        RuntimeError: A traced value is such.
     """
 
     mean: PyTree[Float[Array, "..."]]

@@ -108,8 +108,8 @@ class Symmetrized(eqx.Module):
             The estimate and its standard error, in nats.
 
         Raises:
-            ValueError: `num_samples` is below 2, or a density is no scalar.
-            RuntimeError: A term is NaN or infinite.
+            ValueError: `num_samples` is below 2, a density is no scalar, or a term NaN or infinite.
+            RuntimeError: A traced term is such.
         """
         num_samples = positive_integer("num_samples", num_samples)
         if num_samples < 2:
