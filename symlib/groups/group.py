@@ -109,6 +109,10 @@ class Group(eqx.Module):
         own = scalar("log_prob of the base", base.log_prob(z))
         return own - self._log_mixture(base, z)
 
+    def _is_sum(self, base) -> bool:
+        """Tell whether `log_ratio` is that of the sum over all elements."""
+        return type(self).log_ratio is Group.log_ratio
+
     def _log_mixture(self, base, z):
         """Return the log density of the mixture by the sum over all elements."""
         if self.order == math.inf:

@@ -92,12 +92,19 @@ class HiddenPermutation(Product):
         Raises:
             ValueError: `z` has a wrong shape, or there are too many elements to sum over.
         """
-        variances = told(base, "variances")
-        one = len(self.widths) == 1 and self.widths[0] <= MAX_SIZE
-        if not (one and self._acts_as(HiddenPermutation)) or variances is None:
+        if not self._is_permanent(base):
             return super().log_ratio(base, z)
         z = like("z", self._check_point(z), base.mean)
         return permutation_log_ratio(unit_log_densities(base, z))
+
+    def _is_permanent(self, base):
+        one = len(self.widths) == 1 and self.widths[0] <= MAX_SIZE
+        own = self._acts_as(HiddenPermutation)
+        return one and own and told(base, "variances") is not None
+
+    def _is_sum(self, base):
+        own = type(self).log_ratio is HiddenPermutation.log_ratio
+        return super()._is_sum(base) or (own and not self._is_permanent(base))
 
 
 def hidden_widths(z: PyTree) -> tuple[int, ...]:

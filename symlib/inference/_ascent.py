@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from symlib._checks import caller, full_precision, scalar
+from symlib.groups import Group
 
 # The jitted functions stand at module level, so that a second fit of the same functions compiles
 # nothing.
@@ -48,7 +49,7 @@ def advance(posteriors, states, keys, objective, *settings):
 def _begin(key, initialize, steps, learning_rate, optimizer):
     start_key, noise_key = jax.random.split(key)
     posterior = initialize(start_key)
-    parameters = eqx.filter(posterior, eqx.is_inexact_array)
+    parameters, _ = _split(posterior)
     if not jax.tree.leaves(parameters):
         raise ValueError(f"{caller()}: initialize has to return floating-point arrays to train.")
     full_precision("the start", parameters)
@@ -58,7 +59,7 @@ def _begin(key, initialize, steps, learning_rate, optimizer):
 
 def _advance(posterior, state, keys, objective, steps, learning_rate, optimizer):
     optimizer = optax.with_extra_args_support(optimizer_of(steps, learning_rate, optimizer))
-    parameters, rest = eqx.partition(posterior, eqx.is_inexact_array)
+    parameters, rest = _split(posterior)
 
     def step(carry, key):
         parameters, state = carry
@@ -73,9 +74,13 @@ def _advance(posterior, state, keys, objective, steps, learning_rate, optimizer)
             return -scalar("objective", value)
 
         value, gradient = jax.value_and_grad(loss)(parameters)
-        # The names are for optimisers that search along a line; others ignore them.
-        line = {"value": value, "grad": gradient, "value_fn": loss}
-        updates, state = optimizer.update(gradient, state, parameters, **line)
+        try:
+            updates, state = optimizer.update(gradient, state, parameters)
+        except TypeError:
+            # One that searches along a line asks for these. The others must not get them: a decay
+            # refuses to stand beside a line search, which would not see it.
+            line = {"value": value, "grad": gradient, "value_fn": loss}
+            updates, state = optimizer.update(gradient, state, parameters, **line)
         parameters = optax.apply_updates(parameters, updates)
         cause = jnp.where(_all_finite(gradient), 3, 2)
         code = jnp.where(jnp.isfinite(value), jnp.where(_all_finite(parameters), 0, cause), 1)
@@ -83,6 +88,13 @@ def _advance(posterior, state, keys, objective, steps, learning_rate, optimizer)
 
     (parameters, state), (trace, codes) = jax.lax.scan(step, (parameters, state), keys)
     return eqx.combine(parameters, rest), state, trace, codes
+
+
+def _split(posterior):
+    """Return what is trained and the rest: a group, such as a mirror, is given."""
+    return eqx.partition(
+        posterior, eqx.is_inexact_array, is_leaf=lambda node: isinstance(node, Group)
+    )
 
 
 def optimizer_of(steps, learning_rate, optimizer):

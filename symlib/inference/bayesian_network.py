@@ -147,6 +147,7 @@ def minibatch_elbo(
             prior or likelihood change under the group.
         RuntimeError: A traced value is such; of traced data only the batch is looked at.
     """
+    inputs, targets = jnp.asarray(inputs), jnp.asarray(targets)
     count = len(inputs)
     batch_size = positive_integer("batch_size", batch_size)
     num_samples = positive_integer("num_samples", num_samples)

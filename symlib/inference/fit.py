@@ -240,6 +240,11 @@ def _takes(function, count):
 
 
 def _checked_state(state, restarts, settings):
+    if not isinstance(state, FitState):
+        raise ValueError(
+            f"{caller()}: state has to be that of a result, result.state, got "
+            f"{type(state).__name__}."
+        )
     counts = {len(leaf) for leaf in jax.tree.leaves(state.posteriors) if eqx.is_array(leaf)}
     if counts != {restarts}:
         raise ValueError(f"{caller()}: state holds {counts.pop()} restarts, not {restarts}.")

@@ -76,8 +76,8 @@ def block_log_ratio(
 
     Raises:
         ValueError: A shape is wrong, the layers of the network and the blocks differ in number, or
-            a block holds more than 15 units.
-        RuntimeError: A unit stands twice, or is none of 0, ..., d - 1.
+            a block holds more than 15 units; a unit stands twice, or is none of 0, ..., d - 1.
+        RuntimeError: A traced value is such.
     """
     widths = hidden_widths(base.mean)
     layers = list(blocks) if isinstance(blocks, list | tuple) else [blocks]

@@ -83,7 +83,8 @@ class Symmetrized(eqx.Module):
 
         Raises as `log_ratio` does.
         """
-        if self._given is None and type(self.group).log_ratio is Group.log_ratio:
+        own = type(self).log_ratio is not Symmetrized.log_ratio
+        if self._given is None and not own and self.group._is_sum(self.base):
             # The sum itself. Where the base is far below its mixture, a difference loses digits.
             return self.group._log_mixture(self.base, z)
         return self._base_log_prob(z) - self.log_ratio(z)

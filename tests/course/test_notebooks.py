@@ -294,5 +294,6 @@ def test_only_pages_that_check_answers_depend_on_the_checks(tmp_path):
     assert keys() == after
     (checks.parent / "answers.py").write_text("1")
     assert keys()[0] != after[0]
-    (tmp_path / "symlib" / "groups.py").write_text("1")
+    (tmp_path / "symlib").mkdir()
+    (tmp_path / "symlib" / "data.py").write_text("1")
     assert not set(keys()) & set(after)

@@ -13,9 +13,10 @@ import scipy
 from numpy.testing import assert_allclose, assert_array_equal
 
 from symlib.factorization import scalar_exact, scalar_log_joint, scalar_symmetrized
-from symlib.groups import Orthogonal, Permutation, SignFlip
+from symlib.groups import Orthogonal, Permutation, Reflection, SignFlip
 from symlib.inference import elbo, fit
 from symlib.posteriors import DiagonalGaussian, IsotropicGaussian, Symmetrized, kl_sign_flip
+from symlib.syre import anchored_decay
 
 DRAWS = 4000
 
@@ -612,3 +613,43 @@ def test_the_identity_that_is_not_first_is_noticed():
     posterior = Symmetrized(IsotropicGaussian(jnp.array([3.0]), 1.0), Reversed(1))
     with pytest.raises(ValueError, match="first of the elements"):
         elbo(jax.random.key(0), lambda z: -0.5 * jnp.sum((z - 3) ** 2), posterior, 64)
+
+
+def test_a_decay_may_stand_before_the_optimiser():
+    """As the README has it, in a fit too; beside a line search it is refused."""
+
+    def bowl(q, key):
+        return -jnp.sum((q.mean - 1) ** 2)
+
+    decay = anchored_decay(jax.random.key(1), gamma=1.0)
+    found = fit(
+        jax.random.key(0),
+        bowl,
+        random_start,
+        steps=200,
+        optimizer=optax.chain(decay, optax.sgd(0.1)),
+    )
+    assert_allclose(found.posterior.mean, 0.5, atol=0.1)  # between 1 and an anchor near 0
+    with pytest.raises(ValueError, match="a line search sees the loss without the decay"):
+        fit(
+            jax.random.key(0),
+            bowl,
+            random_start,
+            steps=2,
+            optimizer=optax.chain(decay, optax.lbfgs()),
+        )
+
+
+def test_a_mirror_is_not_trained(x64):
+    mirror = Reflection.sign_flip(2, [0])
+
+    def start(key):
+        return Symmetrized(random_start(key), mirror)
+
+    def objective(posterior, key):
+        return elbo(key, lambda z: -jnp.sum(z**2), posterior, 16)[0]
+
+    found = fit(
+        jax.random.key(0), objective, start, steps=5, optimizer=optax.adamw(0.05, weight_decay=1.0)
+    )
+    assert_array_equal(found.posterior.group.projection, mirror.projection)

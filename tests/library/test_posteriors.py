@@ -580,6 +580,28 @@ def test_a_group_of_ones_own_with_its_log_ratio_integrates_to_one(x64):
     np.testing.assert_allclose(posterior.log_prob(turned), posterior.log_prob(z), rtol=1e-12)
 
 
+class Doubtful(Symmetrized):
+    """A mixture with a log ratio of its own."""
+
+    def log_ratio(self, z):
+        return jnp.array(7.0)
+
+
+def test_an_overridden_log_ratio_is_in_the_density():
+    base = DiagonalGaussian(jnp.array([0.8, 0.5]), jnp.array([0.4, 0.6]))
+    found = Doubtful(base, SignFlip(2)).log_prob(base.mean)
+    np.testing.assert_allclose(found, base.log_prob(base.mean) - 7, rtol=1e-6)
+
+
+def test_two_hidden_layers_keep_their_digits():
+    """Relabelled, the base is at -1e7 and the mixture at some hundred nats."""
+    draws = np.random.default_rng(0)
+    network = [jnp.asarray(draws.normal(size=s), jnp.float32) for s in ((2, 1), (2, 2), (1, 2))]
+    posterior = Symmetrized(IsotropicGaussian(network, 1e-7), HiddenPermutation(2, 2))
+    moved = posterior.group.act((jnp.array([1, 0]), jnp.array([1, 0])), network)
+    np.testing.assert_allclose(posterior.log_prob(moved), posterior.log_prob(network), rtol=1e-6)
+
+
 def test_a_log_ratio_that_is_given_takes_the_place_of_the_group_s():
     base = IsotropicGaussian(jnp.array([1.5, -0.4]), 0.3)
     z = base.sample(jax.random.key(0))
