@@ -12,13 +12,34 @@ from symlib._checks import array_shape, floating_leaves, has_axis, real_element,
 from symlib.groups.group import Group, check_listable
 
 
-def sign(group: Group, g) -> Float[Array, ""]:
-    """Return an element of a group of two, +1 or -1; another number is refused."""
-    g = real_element("a sign", g, ())
-    return refuse_if(g, jnp.abs(g) != 1, f"{group}: a sign has to be +1 or -1.")
+class Signs(Group):
+    """A group of two elements, the signs +1 and -1."""
+
+    @property
+    def order(self) -> int:
+        return 2
+
+    def identity(self) -> Float[Array, ""]:
+        return jnp.ones(())
+
+    def sample(self, key: PRNGKeyArray) -> Float[Array, ""]:
+        return jax.random.rademacher(key, (), dtype=float)
+
+    def elements(self) -> Float[Array, "2"]:
+        return jnp.array([1.0, -1.0])
+
+    def inverse(self, g):
+        return self._check_element(g)
+
+    def compose(self, g, h):
+        return self._check_element(g) * self._check_element(h)
+
+    def _check_element(self, g):
+        g = real_element("a sign", g, ())
+        return refuse_if(g, jnp.abs(g) != 1, f"{self}: a sign has to be +1 or -1.")
 
 
-class SignFlip(Group):
+class SignFlip(Signs):
     r"""The two elements $g \in \{+1, -1\}$ with $g \cdot z = g z$ (Moore 2016, section 3.1).
 
     One sign serves the whole vector. For independent signs of `n` coordinates take
@@ -35,28 +56,9 @@ class SignFlip(Group):
 
     dim: int = eqx.field(static=True)
 
-    @property
-    def order(self) -> int:
-        return 2
-
-    def identity(self) -> Float[Array, ""]:
-        return jnp.ones(())
-
-    def sample(self, key: PRNGKeyArray) -> Float[Array, ""]:
-        return jax.random.rademacher(key, (), dtype=float)
-
-    def elements(self) -> Float[Array, "2"]:
-        return jnp.array([1.0, -1.0])
-
     def act(self, g, z):
-        g, z = sign(self, g), self._check_point(z)
+        g, z = self._check_element(g), self._check_point(z)
         return jax.tree.map(lambda leaf: leaf * g.astype(leaf.dtype), z)
-
-    def inverse(self, g):
-        return sign(self, g)
-
-    def compose(self, g, h):
-        return sign(self, g) * sign(self, h)
 
     def _check_point(self, z):
         z = floating_leaves("z", z)

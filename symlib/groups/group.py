@@ -98,8 +98,9 @@ class Group(eqx.Module):
         that knows a closed form overrides this method.
 
         Args:
-            base: Base density $q^*$, with `log_prob(z)`. A Gaussian also says its `variances()` and
-                `row_variances()`, on which closed forms rest.
+            base: Base density $q^*$, with `log_prob(z)`. Closed forms rest on its `mean`,
+                `variances()` and `row_variances()`: a base of your own that has these methods says
+                that it is a Gaussian with independent entries.
             z: A point.
 
         Raises:

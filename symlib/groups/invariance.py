@@ -50,15 +50,16 @@ def invariance_error(
         num_elements = positive_integer("num_elements", num_elements)
         if group.order <= num_elements:
             elements = listed(group)
-        elif key is None:
-            raise ValueError(f"{caller()}: {group} needs a key, from which to draw elements.")
     if elements is None:
         try:
-            elements = jax.vmap(group.sample)(jax.random.split(key, num_elements))
+            jax.eval_shape(group.sample, jax.random.key(0))
         except ValueError as error:
             raise ValueError(
                 f"{error} For invariance_error, pass the elements to try as `elements`."
             ) from error
+        if key is None:
+            raise ValueError(f"{caller()}: {group} needs a key, from which to draw elements.")
+        elements = jax.vmap(group.sample)(jax.random.split(key, num_elements))
     reference = f(z)
     errors = jax.vmap(lambda g: _largest_difference(f(group.act(g, z)), reference))(elements)
     return jnp.max(errors)

@@ -9,14 +9,13 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Bool, Float, PRNGKeyArray
+from jaxtyping import Array, ArrayLike, Bool, Float
 
 from symlib._checks import caller, floating_leaves, positive_integer, refuse_if
-from symlib.groups.finite import sign
-from symlib.groups.group import Group
+from symlib.groups.finite import Signs
 
 
-class Reflection(Group):
+class Reflection(Signs):
     r"""The reflection $\theta \mapsto \theta - 2(P\theta - \theta')$ across a subspace.
 
     $P$ is an orthogonal projection, $P = P^\top = P^2$, and $\theta' = P\theta'$ its centre.
@@ -100,7 +99,7 @@ class Reflection(Group):
                 f"{caller()}: the blocks have to match, got {len(first)} and {len(second)} "
                 "positions."
             )
-        _distinct_positions("Reflection.swap", size, first + second)
+        _distinct_positions(size, first + second)
         difference = jnp.eye(size)[jnp.array(first)] - jnp.eye(size)[jnp.array(second)]
         return cls(difference.T @ difference / 2)
 
@@ -115,7 +114,7 @@ class Reflection(Group):
         Raises:
             ValueError: Positions repeated, missing or out of range.
         """
-        _distinct_positions("Reflection.sign_flip", size, list(positions))
+        _distinct_positions(size, list(positions))
         return cls(jnp.diag(jnp.zeros(size).at[jnp.array(list(positions))].set(1)))
 
     @property
@@ -126,28 +125,9 @@ class Reflection(Group):
     def __repr__(self) -> str:
         return f"Reflection(dim={self.center.size})"
 
-    @property
-    def order(self) -> int:
-        return 2
-
-    def identity(self) -> Float[Array, ""]:
-        return jnp.ones(())
-
-    def sample(self, key: PRNGKeyArray) -> Float[Array, ""]:
-        return jax.random.rademacher(key, (), dtype=float)
-
-    def elements(self) -> Float[Array, "2"]:
-        return jnp.array([1.0, -1.0])
-
     def act(self, g, z):
-        g = sign(self, g)
+        g = self._check_element(g)
         return z - (1 - g).astype(z.dtype) * self._offset(z)
-
-    def inverse(self, g):
-        return sign(self, g)
-
-    def compose(self, g, h):
-        return sign(self, g) * sign(self, h)
 
     def reflect(self, theta: Float[Array, " d"]) -> Float[Array, " d"]:
         r"""Return the mirror image, $\theta - 2(P\theta - \theta')$."""
@@ -206,9 +186,11 @@ def is_symmetric(
     return distance <= tolerance
 
 
-def _distinct_positions(name: str, size: int, positions: list[int]) -> None:
+def _distinct_positions(size: int, positions: list[int]) -> None:
     positive_integer("size", size)
     if not positions or len(set(positions)) < len(positions):
-        raise ValueError(f"{name}: positions have to be distinct and not empty, got {positions}.")
+        raise ValueError(
+            f"{caller()}: positions have to be distinct and not empty, got {positions}."
+        )
     if not all(0 <= position < size for position in positions):
-        raise ValueError(f"{name}: positions have to be from 0 to {size - 1}, got {positions}.")
+        raise ValueError(f"{caller()}: positions have to be from 0 to {size - 1}, got {positions}.")

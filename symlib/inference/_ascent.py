@@ -49,7 +49,7 @@ def advance(posteriors, states, keys, objective, *settings):
 def _begin(key, initialize, steps, learning_rate, optimizer):
     start_key, noise_key = jax.random.split(key)
     posterior = initialize(start_key)
-    parameters, _ = _split(posterior)
+    parameters, _ = split(posterior)
     if not jax.tree.leaves(parameters):
         raise ValueError(f"{caller()}: initialize has to return floating-point arrays to train.")
     full_precision("the start", parameters)
@@ -59,7 +59,7 @@ def _begin(key, initialize, steps, learning_rate, optimizer):
 
 def _advance(posterior, state, keys, objective, steps, learning_rate, optimizer):
     optimizer = optax.with_extra_args_support(optimizer_of(steps, learning_rate, optimizer))
-    parameters, rest = _split(posterior)
+    parameters, rest = split(posterior)
 
     def step(carry, key):
         parameters, state = carry
@@ -90,7 +90,7 @@ def _advance(posterior, state, keys, objective, steps, learning_rate, optimizer)
     return eqx.combine(parameters, rest), state, trace, codes
 
 
-def _split(posterior):
+def split(posterior):
     """Return what is trained and the rest: a group, such as a mirror, is given."""
     return eqx.partition(
         posterior, eqx.is_inexact_array, is_leaf=lambda node: isinstance(node, Group)

@@ -18,6 +18,7 @@ from symlib.inference._ascent import (
     by_restart,
     chunk,
     optimizer_of,
+    split,
     step_keys,
     whole,
     without,
@@ -109,9 +110,9 @@ def fit(
             along a line, such as `optax.lbfgs()`, want an objective without noise.
         restarts: Number of starts, run side by side.
         state: The `state` of an earlier result with as many restarts and the same optimiser, to go
-            on from there; `initialize` is not called. With the same key and a rate that does not
-            depend on `steps` the run is the one that a longer first call gives. The default rate
-            decays over all steps, the earlier ones included.
+            on from there; of `initialize` only the shapes count. With the same key and a rate that
+            does not depend on `steps` the run is the one that a longer first call gives. The
+            default rate decays over all steps, the earlier ones included.
         tolerance: If given, stop when all restarts have converged or failed; looked at after each
             tenth of `steps`, of which there have to be 20 or more.
         callback: Function (steps done, mean objective since the last call of each restart), called
@@ -151,7 +152,7 @@ def fit(
             raise RuntimeError(f"{caller()}: all restarts failed at the start: {lost[0]}")
         posteriors, optimizer_state, noise = start
     else:
-        posteriors, optimizer_state = _checked_state(state, restarts, settings)
+        posteriors, optimizer_state = _checked_state(state, keys[0], initialize, restarts, settings)
         noise, lost = step_keys(keys, done, done + steps), {}
 
     bar = _bar(steps) if progress else None
@@ -239,7 +240,7 @@ def _takes(function, count):
     return True
 
 
-def _checked_state(state, restarts, settings):
+def _checked_state(state, key, initialize, restarts, settings):
     if not isinstance(state, FitState):
         raise ValueError(
             f"{caller()}: state has to be that of a result, result.state, got "
@@ -249,7 +250,16 @@ def _checked_state(state, restarts, settings):
     if counts != {restarts}:
         raise ValueError(f"{caller()}: state holds {counts.pop()} restarts, not {restarts}.")
     one = jax.tree.map(lambda leaf: leaf[0] if eqx.is_array(leaf) else leaf, state.posteriors)
-    parameters = eqx.filter(one, eqx.is_inexact_array)
+    start = eqx.filter_eval_shape(initialize, key)
+    found, asked = (
+        [leaf.shape for leaf in jax.tree.leaves(t) if hasattr(leaf, "shape")] for t in (one, start)
+    )
+    if found != asked:
+        raise ValueError(
+            f"{caller()}: state is that of another problem: its arrays have shapes {found}, those "
+            f"of initialize {asked}."
+        )
+    parameters, _ = split(one)
     wanted = eqx.filter_eval_shape(optimizer_of(*settings).init, parameters)
     if jax.tree.structure(wanted) != jax.tree.structure(state.optimizer_state):
         raise ValueError(f"{caller()}: state is that of another optimiser; name the same one.")

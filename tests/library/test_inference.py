@@ -356,6 +356,15 @@ def test_a_fit_goes_on_as_one_long_one(x64):
     assert rest.state.steps == 50
     with pytest.raises(ValueError, match="state holds 2 restarts, not 1"):
         fit(key, noisy_bowl, random_start, steps=20, state=first.state)
+    with pytest.raises(ValueError, match="state is that of another problem"):
+        fit(
+            key,
+            noisy_bowl,
+            lambda key: IsotropicGaussian(jnp.zeros(3), 1.0),
+            steps=20,
+            restarts=2,
+            state=first.state,
+        )
     with pytest.raises(ValueError, match="state is that of another optimiser"):
         fit(
             key,
@@ -653,3 +662,6 @@ def test_a_mirror_is_not_trained(x64):
         jax.random.key(0), objective, start, steps=5, optimizer=optax.adamw(0.05, weight_decay=1.0)
     )
     assert_array_equal(found.posterior.group.projection, mirror.projection)
+    # Such a fit goes on, too.
+    options = {"optimizer": optax.adamw(0.05, weight_decay=1.0), "state": found.state}
+    assert fit(jax.random.key(0), objective, start, steps=3, **options).state.steps == 8
