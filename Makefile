@@ -23,7 +23,7 @@ teacher: environment ## build the teacher's edition, solutions open, into _build
 	@$(RUN) -m tools.editions teacher
 
 test: environment ## run the whole test suite, the notebooks' stored outputs included
-	@$(RUN) -m pytest tests notebooks/exercises notebooks/blank --nbval -n $(WORKERS) \
+	@$(RUN) -m pytest tests notebooks/exercises --nbval -n $(WORKERS) \
 	  --dist loadfile --no-loadscope-reorder
 
 notebooks: environment ## run the changed sources in book/ and store them in notebooks/

@@ -2,24 +2,11 @@
 
 import argparse
 import ast
+import os
 import sys
 
-try:
-    from symcourse.classroom import command as grading
-    from symcourse.experiments import files, load_result
-    from symcourse.experiments._runner import (
-        ExperimentError,
-        load_experiment,
-        reproduce,
-        store_small,
-    )
-except ModuleNotFoundError as error:
-    if error.name.split(".")[0] in ("symlib", "symcourse"):
-        raise
-    sys.exit(
-        f"symcourse needs the package {error.name}: "
-        'run pip install ".[classroom]" in your copy of the course.'
-    )
+from symcourse.classroom import command as grading
+from symcourse.experiments import files, load_result
 
 
 def main(arguments=None):
@@ -47,31 +34,59 @@ def main(arguments=None):
     command.set_defaults(run=_reproduce)
     grading.add_to(commands)
     options = parser.parse_args(arguments)
-    return options.run(options)
+    try:
+        return options.run(options)
+    except ModuleNotFoundError as error:
+        if not error.name or error.name.split(".")[0] in ("symlib", "symcourse"):
+            raise
+        print(
+            f"symcourse {options.command} needs the package {error.name}: install it, or all of "
+            'them by pip install ".[classroom]" in a copy of the course.',
+            file=sys.stderr,
+        )
+        return 1
 
 
 def _list(_):
+    try:
+        for line in _experiments():
+            print(line)
+        sys.stdout.flush()
+    except BrokenPipeError:  # what reads them, such as head, has seen enough
+        # Or Python would fail once more as it closes the pipe.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def _experiments():
+    """Yield a line for each experiment."""
     for name, path in files().items():
         title = ast.get_docstring(ast.parse(path.read_text("utf-8"))).splitlines()[0]
         try:
             stored = load_result(name)
         except FileNotFoundError:
+            from symcourse.experiments._runner import load_experiment
+
             experiment = load_experiment(name)
             count, took = len(experiment.cases(experiment.SETTINGS)), "not run"
         else:
             count, took = len(stored["cases"]), f"{stored['seconds']:.0f} s"
             took += " (older code)" if stored["is_current"] is False else ""
-        print(f"{name:12}{count:4} {'case ' if count == 1 else 'cases'}{took:>8}  {title}")
-    return 0
+        yield f"{name:12}{count:4} {'case ' if count == 1 else 'cases'}{took:>8}  {title}"
 
 
 def _reproduce(options):
+    # Here, since it needs JAX and a package of the extra `classroom`, and the list does not.
+    from symcourse.experiments._runner import ExperimentError, reproduce, store_small
+
     try:
         if options.small:
             path = store_small(options.name)
         else:
             path = reproduce(options.name, options.changed, options.seeds)
         print(f"Wrote {path}")
+    except ModuleNotFoundError:
+        raise  # main says what to install
     except (ExperimentError, ImportError) as error:
         print(error, file=sys.stderr)
         return 1

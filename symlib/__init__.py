@@ -3,6 +3,8 @@
 Here are the names that most programs need. All others are in the folders, which `import symlib`
 brings too: `groups`, `posteriors`, `inference`, `special`, `factorization`, `syre`, `autoencoders`,
 and `data`.
+
+Where a docstring says ValueError, a value that is traced raises a RuntimeError when it is run.
 """
 
 import importlib.metadata

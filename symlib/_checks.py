@@ -1,6 +1,6 @@
 """Checks of arguments, shared by all modules: each raises a ValueError in one sentence.
 
-The sentence begins with the name of the function that the user called, see `caller`.
+It begins with the name of the function that the user called, see `caller`.
 """
 
 import math
@@ -21,8 +21,7 @@ _BETWEEN = ("jax", "equinox", "jaxtyping", "beartype", "optax", "contextlib", "f
 def caller() -> str:
     """Return the name of the function of symlib that was called from outside, by a user's code.
 
-    It is read from the stack, so that a check deep inside names what the user wrote, and no
-    function has to hand its name down.
+    Read from the stack, so that no function has to hand its name down.
     """
     name = "symlib"
     frame = sys._getframe(1)
@@ -100,8 +99,7 @@ def like(name: str, tree: PyTree, target: PyTree) -> PyTree:
 def full_precision(name: str, tree: PyTree) -> PyTree:
     """Return `tree` as `floating_leaves` does; half precision is refused as well.
 
-    Sums of log densities in half precision are wrong in the second digit, and an optimiser's
-    steps vanish in the rounding of its parameters.
+    In it sums of log densities are wrong in the second digit, and an optimiser's steps vanish.
     """
     tree = floating_leaves(name, tree)
     for leaf in jax.tree.leaves(tree):
@@ -128,6 +126,17 @@ def scalar(name: str, value) -> jax.Array:
         found = f"shape {shape}" if shape else dtype
         raise ValueError(f"{caller()}: {name} has to return a scalar, got {found}.")
     return jnp.asarray(value)
+
+
+def with_methods(name: str, value, *methods: str):
+    """Return `value`, which has to have these methods."""
+    missing = [method for method in methods if not callable(getattr(value, method, None))]
+    if missing:
+        raise ValueError(
+            f"{caller()}: {name} has to have {' and '.join(f'{m}()' for m in methods)}; a "
+            f"{type(value).__name__} lacks {' and '.join(f'{m}()' for m in missing)}."
+        )
+    return value
 
 
 def mean_and_error(terms: jax.Array, message: str) -> tuple[jax.Array, jax.Array]:

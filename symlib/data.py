@@ -1,8 +1,4 @@
-"""Images for the course: small digits that need no network, and two larger sets that do.
-
-The larger sets come from their public homes and stay in the user's cache folder, or are read from
-copies in the folder that the environment variable `SYMLIB_DATA` names.
-"""
+"""Images for the course: small digits that need no network, and two larger sets that do."""
 
 import gzip
 import hashlib
@@ -67,18 +63,14 @@ def load(name: str = "digits") -> Dataset:
       the first 1297 entries of `numpy.random.RandomState(0).permutation(1797)` are for training.
     - "mnist", "fashion_mnist": 60000 and 10000 images of 28 x 28 pixels, split as published. The
       first call downloads 12 or 31 MB into the user's cache folder (`~/.cache/symlib` on Linux).
-      Later calls read the cache, and fetch a file again whose checksum is wrong.
 
-    Without a network, let the environment variable `SYMLIB_DATA` name a folder with copies:
-    `mnist.npz` with uint8 arrays `x_train`, `y_train`, `x_test` and `y_test`, or the four published
-    files `train-images-idx3-ubyte.gz` and so on; for Fashion-MNIST `fashion_mnist.npz`, or the four
-    files in a subfolder `fashion_mnist`. When the variable is set, nothing is downloaded.
+    With the environment variable `SYMLIB_DATA` nothing is downloaded. It names a folder with
+    copies: `mnist.npz` with uint8 arrays `x_train`, `y_train`, `x_test` and `y_test`, or the four
+    published files `train-images-idx3-ubyte.gz` and so on; for Fashion-MNIST `fashion_mnist.npz`,
+    or the four files in a subfolder `fashion_mnist`.
 
     Args:
         name: "digits", "mnist" or "fashion_mnist".
-
-    Returns:
-        The training and test images, and their labels.
 
     Raises:
         ValueError: The name is unknown, or a local copy is damaged or holds something else.
@@ -105,9 +97,9 @@ def load(name: str = "digits") -> Dataset:
             return _local(name, Path(os.environ["SYMLIB_DATA"]).expanduser())
         return _from_idx(_fetch(name))
     except ModuleNotFoundError as error:
+        packages = "scikit-learn" if name == "digits" else "pooch tqdm"
         raise ImportError(
-            f"load: {name} needs the package {error.name}: "
-            'run pip install ".[classroom]" in your copy of the course.'
+            f"load: {name} needs the package {error.name}: run pip install {packages}."
         ) from error
 
 

@@ -1,9 +1,12 @@
 """Fixtures shared by all tests, and run-time checks of the annotations in symlib."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import pytest
 from hypothesis import HealthCheck, settings
+from jax._src import traceback_util
 from jaxtyping import install_import_hook
 
 # Has to run before the first import of symlib: from here on each call is checked against its
@@ -24,6 +27,10 @@ with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XLA_FLAGS", flag, prepend=" ")
     jax.devices()
 
+# Each check that is traced, an equinox.error_if, asks of every file on the stack of calls, of which
+# tests have many, whether it is JAX's own: 50 ms. The answers stay the same.
+traceback_util.include_filename = functools.cache(traceback_util.include_filename)
+
 # Few, fixed examples: compilation of each new shape is what takes the time. The fixture `dtype`
 # is the same for all examples of a test, so sharing it between them does no harm.
 settings.register_profile(
@@ -40,7 +47,7 @@ settings.load_profile("symlib")
 # The files that take longest, by minutes. A worker that met one of them at the end would work on
 # alone. Behind them the order is that of the names, so that the visits of test_site_rest come when
 # the book that test_site builds has been there for long.
-LONGEST = ("tests/course/test_site.py", "notebooks/exercises", "tests/course/test_notebooks.py")
+LONGEST = ("tests/course/test_site.py", "notebooks/exercises")
 
 
 def pytest_collection_modifyitems(items):

@@ -5,7 +5,11 @@ import shutil
 import subprocess
 import sys
 
-from tools.notebooks import ROOT
+import nbformat
+
+from tools import notebooks
+
+ROOT = notebooks.ROOT
 
 HEADER = """\
 ---
@@ -40,6 +44,20 @@ def copy_project(root, pages, contents, *files):
         (root / "book" / name).write_text(text)
     (root / "_toc.yml").write_text(contents)
     return root
+
+
+def keep_stored_executions(root, sources):
+    """Let the tools take the outputs of some exercise pages from the stored notebooks.
+
+    Other tests of the same run execute these pages, whole and blank, and compare the outputs; a
+    second execution would show nothing new, and costs minutes.
+    """
+    store = root / "_build" / "executed"
+    store.mkdir(parents=True, exist_ok=True)
+    for source in sources:
+        for path in (notebooks.notebook_path(source), notebooks.blank_path(source)):
+            key = notebooks.execution_key(nbformat.read(path, as_version=4), root)
+            shutil.copy(path, store / f"{key}.ipynb")
 
 
 def run(root, *command, check=True):

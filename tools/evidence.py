@@ -10,8 +10,6 @@ from pathlib import Path
 
 import jupytext
 
-from symcourse.page.claim import GLUE
-
 # Decimals and percentages. Whole numbers count things, name sections and carry exponents.
 NUMBER = re.compile(r"(?<![\w.-])(\d+\.\d+|\d+(?=\s?%))(?![\w.])")
 # In a status: the value of a claim, by its name in braces.
@@ -119,8 +117,13 @@ def claim_values(page, root):
 @functools.cache
 def _values_in(notebook):
     outputs = [o for cell in json.loads(notebook)["cells"] for o in cell.get("outputs", [])]
-    kept = [o for o in outputs if GLUE in o.get("data", {})]
-    return {o["metadata"]["scrapbook"]["name"]: "".join(o["data"][GLUE]) for o in kept}
+    values = {}
+    for output in outputs:
+        # The value of a claim names its type itself, so that symcourse.page, which starts
+        # matplotlib, need not say it.
+        if kept := output.get("metadata", {}).get("scrapbook"):
+            values[kept["name"]] = "".join(output["data"][kept["mime_prefix"] + "text/plain"])
+    return values
 
 
 def typed_numbers(prose, code):

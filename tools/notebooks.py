@@ -5,6 +5,7 @@
 notebook are made from the same execution: see `execute`.
 """
 
+import asyncio
 import base64
 import hashlib
 import io
@@ -215,7 +216,7 @@ def _execute_one(notebook, path, name, root):
         resources={"metadata": {"path": str(folder)}},
         coalesce_streams=True,  # how often a cell flushes what it prints is chance
     )
-    client.execute()
+    asyncio.run(client.async_execute())  # which closes its loop; client.execute() leaves one open
     part = path.with_suffix(f".{os.getpid()}.part")
     nbformat.write(notebook, part)
     part.replace(path)
@@ -284,32 +285,32 @@ def _outline(notebook):
     return json.dumps([cells, notebook.metadata.get("myst")], sort_keys=True)
 
 
-def _write(path, text):
+def _write(path, text, root):
     """Write a file if that changes it, and say so."""
     if not path.exists() or path.read_text("utf-8") != text:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, "utf-8")
-        print(f"wrote {path.relative_to(ROOT)}")
+        print(f"wrote {path.relative_to(root)}")
 
 
-def main(prefixes=()):
+def main(prefixes=(), root=ROOT):
     """Write every notebook whose source, library or outputs changed."""
-    folder = ROOT / "notebooks"
-    paths = {notebook_path(source): source for source in sources()}
-    blanks = {blank_path(source): source for source in sources() if is_exercise(source)}
-    for path in _strays(ROOT, paths | blanks):
+    folder = root / "notebooks"
+    paths = {notebook_path(source, root): source for source in sources(root)}
+    blanks = {blank_path(s, root): s for s in paths.values() if is_exercise(s)}
+    for path in _strays(root, paths | blanks):
         path.unlink()
-        print(f"removed {path.relative_to(ROOT)}: it has no source in book/")
+        print(f"removed {path.relative_to(root)}: it has no source in book/")
     wanted = {
         str(path.relative_to(folder).with_suffix("")): (
-            blank(convert(source)) if path in blanks else convert(source)
+            blank(convert(source, root)) if path in blanks else convert(source, root)
         )
         for path, source in (paths | blanks).items()
         if not prefixes or path.name.startswith(tuple(prefixes))
     }
-    executed = execute(wanted)
+    executed = execute(wanted, root)
     for name, notebook in executed.items():
-        _write(folder / f"{name}.ipynb", nbformat.writes(clean(notebook)) + "\n")
+        _write(folder / f"{name}.ipynb", nbformat.writes(clean(notebook)) + "\n", root)
     print(f"{len(executed)} notebooks are up to date.")
 
 

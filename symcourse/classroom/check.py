@@ -13,6 +13,7 @@ from symcourse.classroom.serve import reply_to
 
 PAGES = "symcourse.classroom.pages"
 BROKEN = "the check itself failed"  # how such a result begins
+LIMIT = 60  # seconds for a cell or an answer: the longest solution took 34 beside other work
 LONGEST_WORDS = 1000  # characters that a student reads about one check
 OWN_SEED = 0  # in a notebook; a teacher marks with another
 

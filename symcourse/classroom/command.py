@@ -4,9 +4,7 @@ import os
 import secrets
 import sys
 
-from symcourse.classroom.check import checks_of
-from symcourse.classroom.grade import LIMIT, NothingToMark, grade, submissions
-from symcourse.classroom.sandbox import NoSandbox, require_sandbox
+from symcourse.classroom.check import LIMIT, checks_of
 
 
 def add_to(commands):
@@ -30,6 +28,10 @@ def add_to(commands):
 
 def run(options):
     """Mark a class; say in one sentence what is in the way if it cannot be done."""
+    # Here, since these need packages of the extra `classroom`, and the other commands do not.
+    from symcourse.classroom.grade import NothingToMark, grade, submissions
+    from symcourse.classroom.sandbox import NoSandbox, require_sandbox
+
     if options.limit < 1:
         options.error(f"--limit has to be at least 1 second, got {options.limit}")
     page = options.page.zfill(2)

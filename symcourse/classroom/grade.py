@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 import symlib
 from symcourse.classroom import sandbox
-from symcourse.classroom.check import Result, checks_of, readable
+from symcourse.classroom.check import LIMIT, Result, checks_of, readable
 from symcourse.classroom.marking import (
     Mark,
     Unreadable,
@@ -25,8 +25,6 @@ from symcourse.classroom.marking import (
     read_file,
     unreadable,
 )
-
-LIMIT = 60  # seconds for a cell or an answer: the longest solution took 34 beside other work
 
 
 class NothingToMark(ValueError):

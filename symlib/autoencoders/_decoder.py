@@ -79,10 +79,9 @@ def check_decoder(decoder, x, mean):
 
 
 def refuse_collectives(decoder, mean):
-    """Refuse a decoder that averages over the points of a mapped axis.
+    """Refuse a decoder that averages over the points of a mapped axis, as batch normalisation does.
 
-    A derivative in z then moves the points of the whole batch at once, and what batch
-    normalisation subtracts moves with them: the curvature of a linear decoder would be 0.
+    A derivative in z would move the points of the whole batch: a linear decoder's would be 0.
     """
     if _has_collective(jax.make_jaxpr(decoder)(mean).jaxpr):
         raise ValueError(

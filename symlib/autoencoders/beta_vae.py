@@ -1,14 +1,7 @@
-r"""The beta-VAE objective for one observation, and its expansion around the posterior's mean.
-
-A beta-VAE maximises $E_q[\log p(x | z)] - \beta KL[q(z | x) \| N(0, I)]$ with
-$q = N(m, \Sigma)$. To second order around $m$ the expectation needs the curvature
-$C = -\nabla_z^2 \log p(x | z)$ only (Kumar & Poole 2020, section 4).
+"""The beta-VAE objective for one observation, and its expansion around the posterior's mean.
 
 The objectives are losses to minimise, in nats, for one point: batch them with `vmap`. A decoder is
-any function of a latent vector that returns the parameters of the observations, an array of the
-shape of x. The curvature is the full Hessian, or $J^\top H J$ with the Jacobian $J$ of the decoder
-and the observations' own curvature $H$ (Gauss-Newton): the same for a piecewise-linear decoder away
-from its kinks, and never indefinite.
+any function of a latent vector that returns the parameters of the observations, of the shape of x.
 """
 
 import jax
@@ -40,30 +33,21 @@ def beta_vae(
 ) -> Float[Array, ""]:
     r"""Estimate the beta-VAE loss $E_q[-\log p(x | z)] + \beta KL[q \| N(0, I)]$.
 
-    The expectation is estimated from reparameterized draws, $z = m + L \epsilon$; the divergence is
-    exact. The estimate is unbiased.
+    See Kumar & Poole 2020, eq. 2. Unbiased and reparameterized, $z = m + L \epsilon$; the
+    divergence is exact.
 
     Args:
-        key: Random key.
         decoder: Function of a latent vector, shape (d,).
-        x: The observation.
-        mean: $m$, shape (d,).
+        x: The observation, finite, and in [0, 1] for `BERNOULLI`.
+        mean: $m$, shape (d,), in float32 or float64, as the decoder's output.
         scale: Standard deviations, shape (d,), for a mean-field posterior; or the lower Cholesky
-            factor $L$ of the covariance, shape (d, d): full, or with blocks on its diagonal. Only
-            the lower triangle is read.
+            factor $L$ of the covariance, shape (d, d), of which only the lower triangle is read.
         beta: The weight of the divergence, above 0.
-        observation: `GAUSSIAN` or `BERNOULLI` of `symlib.autoencoders`.
-        num_samples: Number of draws.
+        observation: `GAUSSIAN` or `BERNOULLI` of `symlib.autoencoders`, or one with a scalar loss.
+        num_samples: Number of draws, at least 1.
 
     Raises:
-        ValueError: A shape is wrong, the decoder does not return floating-point numbers, `mean` or
-            its output is in half precision, the observation's loss is no scalar, or `num_samples`
-            is below 1; `beta` or a number on the diagonal of the scale is not positive; the data
-            are not finite, or not in [0, 1] for `BERNOULLI`.
-        RuntimeError: A traced value is such.
-
-    References:
-        Kumar & Poole (2020), eq. 2.
+        ValueError: An argument is not as stated, or a standard deviation not positive.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -73,6 +57,7 @@ def beta_vae(
     """
     num_samples = positive_integer("num_samples", num_samples)
     beta = positive("beta", beta)
+    x, mean, scale = map(jnp.asarray, (x, mean, scale))
     check_decoder(decoder, x, mean)
     divergence = kl_to_prior(mean, scale)
     noise = jax.random.normal(key, (num_samples, len(mean)), mean.dtype)
@@ -84,17 +69,10 @@ def beta_vae(
 def kl_to_prior(mean: Float[Array, "..."], scale: Float[Array, "..."]) -> Float[Array, ""]:
     r"""Return $KL[N(m, \Sigma) \| N(0, I)]$ in nats.
 
-    $\frac12 (\|m\|^2 + \|L\|_F^2 - d) - \sum_i \log L_{ii}$, with $\Sigma = L L^\top$.
-
-    Args:
-        mean: $m$, shape (d,).
-        scale: Standard deviations (d,) or the lower Cholesky factor $L$ (d, d).
-
-    Raises:
-        ValueError: The shapes do not match, the numbers are in half precision, or one on the
-            diagonal of the scale is not positive.
-        RuntimeError: A traced value is such.
+    $\frac12 (\|m\|^2 + \|L\|_F^2 - d) - \sum_i \log L_{ii}$, with $\Sigma = L L^\top$. The
+    arguments and the errors are those of `beta_vae`.
     """
+    mean, scale = jnp.asarray(mean), jnp.asarray(scale)
     size = mean.shape[0] if mean.ndim == 1 else None
     if size is None or scale.shape not in ((size,), (size, size)):
         raise ValueError(
@@ -113,10 +91,9 @@ def kl_to_prior(mean: Float[Array, "..."], scale: Float[Array, "..."]) -> Float[
 
 
 def block_scale(parameters: Float[Array, "blocks size size"]) -> Float[Array, "d d"]:
-    r"""Return a lower Cholesky factor with blocks on its diagonal, from free numbers.
+    """Return a lower Cholesky factor with blocks on its diagonal, from free numbers.
 
-    In each block the lower triangle is taken over and the diagonal exponentiated, so that any
-    numbers give a covariance. One block is the full covariance.
+    The lower triangles are taken over, their diagonals exponentiated. One block is the full factor.
 
     Args:
         parameters: Any numbers, shape (blocks, size, size). d is blocks times size.
@@ -137,27 +114,25 @@ def curvature(
 ) -> Float[Array, "d d"]:
     r"""Return $C = -\nabla_z^2 \log p(x | z)$ at the mean of the posterior.
 
-    "gauss-newton" gives $J^\top H J$ (eq. 6), by d forward derivatives of the decoder; "full" the
-    Hessian of eq. 5, which need not be positive semidefinite.
+    "full" gives the Hessian (Kumar & Poole 2020, eq. 5), which need not be positive semidefinite;
+    "gauss-newton" $J^\top H J$ (Kumar & Poole 2020, eq. 6), with the decoder's Jacobian and the
+    observation's curvature: never indefinite, and the same for a piecewise-linear decoder away from
+    its kinks.
 
     Args:
-        decoder: Function of a latent vector, shape (d,).
-        x: The observation, of the shape of the decoder's output.
-        mean: $m$, shape (d,).
-        observation: `GAUSSIAN` or `BERNOULLI` of `symlib.autoencoders`.
+        decoder: Function of a latent vector, shape (d,), that does not average over a batch, as
+            batch normalisation does in training.
+        x: The observation, of the shape of the decoder's output, in the range of its law.
+        mean: $m$, shape (d,), in float32 or float64, as the decoder's output.
+        observation: `GAUSSIAN` or `BERNOULLI` of `symlib.autoencoders`, or one with a curvature
+        that
+            is finite and at least 0.
         hessian: "gauss-newton" or "full".
 
     Raises:
-        ValueError: A shape is wrong, the decoder does not return floating-point numbers, `mean` or
-            its output is in half precision, `hessian` is unknown, or x is not finite or refused by
-            the observation; the decoder averages over a batch, as batch normalisation does in
-            training: its derivatives under `vmap` would miss what other points do; or, for an
-            observation of your own, its curvature is negative, infinite or NaN.
-        RuntimeError: A traced value is such.
-
-    References:
-        Kumar & Poole (2020), eqs. 5 and 6.
+        ValueError: An argument is not as stated.
     """
+    x, mean = jnp.asarray(x), jnp.asarray(mean)
     C = curvature_matrix(decoder, x, mean, observation, hessian)
     # The curvature of a squared error does not depend on x.
     return refuse_if(C, ~jnp.all(jnp.isfinite(x)), f"{caller()}: x has to be finite.")
@@ -189,14 +164,12 @@ def taylor(
 ) -> Float[Array, ""]:
     r"""Return the beta-VAE loss with the decoder expanded to second order around the mean.
 
-    $-\log p(x | m) + \frac12 tr(C \Sigma) + \beta KL[q \| N(0, I)]$: eq. 4 with the full Hessian,
-    eq. 7 with $J^\top H J$, the default here as in `deterministic`. The arguments and
-    the errors are those of `beta_vae` and `curvature`.
-
-    References:
-        Kumar & Poole (2020), eqs. 4 and 7.
+    $-\log p(x | m) + \frac12 tr(C \Sigma) + \beta KL[q \| N(0, I)]$ (Kumar & Poole 2020, eqs. 4
+    and 7, with the full Hessian and with $J^\top H J$). The arguments and the errors are those of
+    `beta_vae` and `curvature`.
     """
     beta = positive("beta", beta)
+    x, mean, scale = map(jnp.asarray, (x, mean, scale))
     C = curvature_matrix(decoder, x, mean, observation, hessian)
     divergence = kl_to_prior(mean, scale)
     factor = jnp.diag(scale) if scale.ndim == 1 else jnp.tril(scale)

@@ -1,8 +1,4 @@
-r"""The best Gaussian posterior at a given curvature: its precision and its covariance.
-
-In the beta-VAE loss expanded to second order the covariance has a best value, $K^{-1}$ with
-$K = I + C / \beta$ (Kumar & Poole 2020, section 4).
-"""
+"""The best Gaussian posterior at a given curvature: its precision and its covariance."""
 
 import equinox as eqx
 import jax
@@ -14,20 +10,15 @@ from symlib._checks import caller, full_precision, positive, refuse_if
 
 
 def optimal_precision(curvature: Float[Array, "..."], beta: ArrayLike) -> Float[Array, "d d"]:
-    r"""Return $K = I + C / \beta$, the precision of the best Gaussian posterior.
+    r"""Return $K = I + C / \beta$, the best Gaussian's precision (Kumar & Poole 2020, eqs. 9, 11).
 
     Args:
-        curvature: $C$, shape (d, d), symmetric, as `curvature` returns it.
+        curvature: $C$, shape (d, d), symmetric and finite, as `curvature` returns it.
         beta: The weight of the divergence, above 0.
 
     Raises:
-        ValueError: `beta` is not positive; the matrix is not square, in half precision, not finite
-            or not symmetric; or $K$ is not positive definite: then the objective falls without
-            bound as the covariance grows, and there is no best one.
-        RuntimeError: A traced value is such.
-
-    References:
-        Kumar & Poole (2020), eqs. 9 and 11.
+        ValueError: An argument is not as stated, or $K$ is not positive definite: the objective
+            then has no minimum.
     """
     return precision_and_cholesky(curvature, beta)[0]
 
@@ -35,8 +26,7 @@ def optimal_precision(curvature: Float[Array, "..."], beta: ArrayLike) -> Float[
 def optimal_covariance(curvature: Float[Array, "..."], beta: ArrayLike) -> Float[Array, "d d"]:
     r"""Return $\Sigma = K^{-1}$, the covariance of the best Gaussian posterior.
 
-    The arguments and the errors are those of `optimal_precision`. The columns are solved for with
-    the Cholesky factor of $K$.
+    The arguments and the errors are those of `optimal_precision`.
 
     Example:
         >>> import jax.numpy as jnp

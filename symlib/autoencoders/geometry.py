@@ -1,8 +1,6 @@
 r"""The geometry that a decoder gives its latent space: metric, length of curves, geodesics.
 
-A step $dz$ in the latent space moves the output by $J dz$, so its length there is
-$\sqrt{dz^\top G dz}$ with $G(z) = J^\top J$. For Gaussian observations the best covariance of a
-posterior knows the metric, $G = \beta (\Sigma^{-1} - I)$ (Kumar & Poole 2020, section 5.2).
+A step $dz$ in the latent space moves the output by $\|J dz\| = \sqrt{dz^\top G dz}$.
 """
 
 import jax
@@ -17,16 +15,15 @@ from symlib.autoencoders._decoder import Decoder, refuse_collectives
 def metric(decoder: Decoder, z: Float[Array, "..."]) -> Float[Array, "d d"]:
     r"""Return $G(z) = J(z)^\top J(z)$, the metric that the decoder pulls back.
 
+    For Gaussian observations the best covariance knows it: $G = \beta (\Sigma^{-1} - I)$ (Kumar &
+    Poole 2020, section 5.2).
+
     Args:
-        decoder: Function of a latent vector, shape (d,).
-        z: The point, shape (d,).
+        decoder: Function of a latent vector, shape (d,), with an output in float32 or float64.
+        z: The point, shape (d,), in float32 or float64.
 
     Raises:
-        ValueError: `z` is no vector of float32 or float64, or the decoder's output is of another
-            type.
-
-    References:
-        Kumar & Poole (2020), section 5.2.
+        ValueError: An argument is not as stated.
     """
     if z.ndim != 1:
         raise ValueError(f"{caller()}: z has to be a vector, got shape {z.shape}.")
@@ -41,16 +38,15 @@ def metric(decoder: Decoder, z: Float[Array, "..."]) -> Float[Array, "d d"]:
 def curve_length(decoder: Decoder, curve: Float[Array, "..."]) -> Float[Array, ""]:
     r"""Return the length of a curve after decoding, $\sum_i \|g(z_{i+1}) - g(z_i)\|$.
 
-    The sum of chords: below the length of the smooth curve, with an error that falls as the square
-    of the spacing. Its derivatives are those of the distances; where two neighbours decode to the
-    same point, that distance has a kink and 0 is taken.
+    Chords are below the smooth curve; the error falls as the square of the spacing. Where two
+    neighbours decode to the same point the derivative of their distance is taken to be 0.
 
     Args:
-        decoder: Function of a latent vector, shape (d,).
-        curve: Points $z_0, \dots, z_n$ along the curve, shape (n + 1, d).
+        decoder: As in `metric`.
+        curve: Points $z_0, \dots, z_n$ along the curve, shape (n + 1, d), n of 1 or more.
 
     Raises:
-        ValueError: `curve` is no matrix of two points or more, of float32 or float64.
+        ValueError: An argument is not as stated.
     """
     chords = _chords(decoder, curve)
     # A length is its scale times that of the scaled chord, whatever the scale: it may be held
@@ -69,26 +65,21 @@ def geodesic(
     num_points: int = 33,
     steps: int = 300,
 ) -> Float[Array, "points d"]:
-    r"""Return a shortest curve between two latent points, by minimising its energy.
+    r"""Return a shortest curve, (points, d), between two latent points, by minimising its energy.
 
-    The energy $n \sum_i \|g(z_{i+1}) - g(z_i)\|^2$ is at least the squared length, with equality
-    for chords of equal length. L-BFGS starts at the straight line: where several geodesics
-    exist, it finds one near it. The straight line's energy is never exceeded.
+    L-BFGS on $n \sum_i \|g(z_{i+1}) - g(z_i)\|^2$ starts at the straight line, whose energy is
+    never exceeded: where several geodesics exist, it finds one near it (Kumar & Poole 2020, section
+    5.2; Shao, Kumar & Fletcher 2018).
 
     Args:
-        decoder: Differentiable function of a latent vector, shape (d,).
+        decoder: As in `metric`.
         start: The first point, shape (d,).
         end: The last point, shape (d,).
-        num_points: Number of points of the curve, both ends included.
-        steps: Number of L-BFGS steps.
+        num_points: Number of points of the curve, both ends included, at least 3.
+        steps: Number of L-BFGS steps, at least 1.
 
     Raises:
-        ValueError: The points do not match or are not float32 or float64, or `num_points` is below
-            3 or `steps` below 1; or the energy became NaN or infinite.
-        RuntimeError: A traced value is such.
-
-    References:
-        Kumar & Poole (2020), section 5.2; Shao, Kumar & Fletcher (2018).
+        ValueError: An argument is not as stated, or the energy became NaN or infinite.
     """
     if start.ndim != 1 or start.shape != end.shape:
         raise ValueError(

@@ -1,13 +1,6 @@
 r"""GRAE: the beta-VAE objective with the posterior's covariance optimised away.
 
-The best covariance of the expanded objective of `symlib.autoencoders` is $\Sigma = K^{-1}$ with
-$K = I + C / \beta$, and what remains is deterministic (Kumar & Poole 2020):
-
-$$-\log p(x | m) + \tfrac\beta2 \|m\|^2 + \tfrac\beta2 \log |K|.$$
-
-The last term regularizes the decoder. Its bound by the diagonal of $K$ is what a mean-field
-posterior leaves; the difference is a penalty on columns of the Jacobian that are not orthogonal.
-All objectives are losses to minimise, in nats, for one point.
+With $K = I + C / \beta$ a deterministic loss remains, in nats, for one point (Kumar & Poole 2020).
 """
 
 import jax
@@ -37,28 +30,22 @@ def deterministic(
     observation: Observation = GAUSSIAN,
     hessian: str = "gauss-newton",
 ) -> Float[Array, ""]:
-    r"""Return the expanded loss at the best covariance.
+    r"""Return the expanded loss at the best covariance (Kumar & Poole 2020, eqs. 10 and 12).
 
-    $-\log p(x | m) + \frac\beta2 \|m\|^2 + \frac\beta2 \log |K|$: eq. 10 with the full Hessian,
-    eq. 12 with $J^\top H J$. Another covariance costs
-    $\frac\beta2 [tr(K \Sigma) - \log |K \Sigma| - d]$ more: see `symlib.autoencoders.taylor`.
+    $-\log p(x | m) + \frac\beta2 \|m\|^2 + \frac\beta2 \log |K|$, with the full Hessian and with
+    $J^\top H J$. Another covariance (`taylor`) costs
+    $\frac\beta2 [tr(K \Sigma) - \log |K \Sigma| - d]$ more.
 
     Args:
-        decoder: Function of a latent vector, shape (d,).
-        x: The observation, of the shape of the decoder's output.
-        mean: $m$, shape (d,).
+        decoder: As in `curvature`, and so are `x`, `mean` and `observation`.
         beta: The weight of the divergence, above 0.
-        observation: `GAUSSIAN` or `BERNOULLI` of `symlib.autoencoders`.
         hessian: "gauss-newton", and then this is `grae`, or "full".
 
     Raises:
-        ValueError: As in `symlib.autoencoders.curvature` and `optimal_precision`.
-        RuntimeError: A traced value is such.
-
-    References:
-        Kumar & Poole (2020), eqs. 10 and 12.
+        ValueError: As in `curvature` and `optimal_precision`.
     """
     beta = positive("beta", beta)
+    x, mean = jnp.asarray(x), jnp.asarray(mean)
     C = curvature_matrix(decoder, x, mean, observation, hessian)
     _, factor = precision_and_cholesky(C, beta)
     # The squares of the factor's diagonal, less 1: for a large beta these are small, and K itself
@@ -81,10 +68,8 @@ def grae(
     $-\log p(x | m) + \frac\beta2 \|m\|^2 + \frac\beta2 \log |I + J^\top H J / \beta|$. For a linear
     decoder and Gaussian observations the minimum over the means is $\beta$ times the negative log
     likelihood of probabilistic PCA with noise variance $\beta$, less
-    $\frac{\beta D}2 \log(2 \pi \beta)$. The arguments and the errors are those of `deterministic`.
-
-    References:
-        Kumar & Poole (2020), eq. 13 for Gaussian observations, eq. 12 for others.
+    $\frac{\beta D}2 \log(2 \pi \beta)$. See Kumar & Poole 2020, eq. 13 for Gaussian observations,
+    eq. 12 for others. The arguments and the errors are those of `deterministic`.
 
     Example:
         >>> import jax.numpy as jnp
@@ -103,17 +88,14 @@ def grae_bound(
     beta: ArrayLike,
     observation: Observation = GAUSSIAN,
 ) -> Float[Array, ""]:
-    r"""Return the GRAE loss with $\log |K|$ replaced by its bound $\sum_i \log K_{ii}$ (eq. 14).
+    r"""Return the GRAE loss with $\log |K|$ replaced by its bound $\sum_i \log K_{ii}$.
 
-    This is the Taylor loss at the best diagonal covariance, $\Sigma_{ii} = 1 / K_{ii}$: an upper
-    bound of `grae`, with equality if the columns of the decoder's Jacobian, weighted with
-    the observations' curvature, are orthogonal. The arguments and the errors are those of
-    `curvature`.
-
-    References:
-        Kumar & Poole (2020), eq. 14.
+    Kumar & Poole 2020, eq. 14: the Taylor loss at the best diagonal covariance, $\Sigma_{ii} = 1 /
+    K_{ii}$: at least `grae`, and equal to it if the columns of $H^{1/2} J$ are orthogonal. The
+    arguments and the errors are those of `grae`.
     """
     beta = positive("beta", beta)
+    x, mean = jnp.asarray(x), jnp.asarray(mean)
     check_decoder(decoder, x, mean)
     refuse_collectives(decoder, mean)
     basis = jnp.eye(len(mean), dtype=mean.dtype)
@@ -136,25 +118,21 @@ def grae_bound_sampled(
     r"""Estimate the loss of `grae_bound` from some columns of the Jacobian.
 
     $\frac1k \sum_j p(c_j)^{-1} \log K_{c_j c_j}$ for k indices drawn from p with replacement:
-    unbiased, at a cost of k forward derivatives in place of d.
+    unbiased, at a cost of k forward derivatives in place of d. Kumar & Poole 2020, section 5.3,
+    take k = 1 and the uniform law.
 
     Args:
-        key: Random key of the indices.
         decoder: As in `curvature`, and so are `x`, `mean` and `observation`.
         beta: The weight of the divergence, above 0.
-        num_columns: k.
-        probabilities: p, shape (d,), positive, with sum 1; uniform by default.
+        num_columns: k, at least 1.
+        probabilities: p, shape (d,), positive, with sum 1 to .001; uniform by default.
 
     Raises:
-        ValueError: As in `grae_bound`; `num_columns` is below 1, or p has another shape, is not
-            positive or does not sum to 1, by more than .001.
-        RuntimeError: A traced value is such.
-
-    References:
-        Kumar & Poole (2020), section 5.3, which takes k = 1 and the uniform law.
+        ValueError: As in `grae_bound`, or an argument is not as stated.
     """
     beta = positive("beta", beta)
     num_columns = positive_integer("num_columns", num_columns)
+    x, mean = jnp.asarray(x), jnp.asarray(mean)
     check_decoder(decoder, x, mean)
     refuse_collectives(decoder, mean)
     size = len(mean)
@@ -189,20 +167,16 @@ def orthogonality_penalty(
 ) -> Float[Array, ""]:
     r"""Return the mean of $\cos^2$ of the angle between two columns of the Jacobian.
 
-    The pairs i < j are drawn uniformly; each costs two forward derivatives. The mean over all pairs
-    is 0 for orthogonal columns, and at most 1. A column of zeros counts as orthogonal.
+    The pairs are drawn uniformly. The mean is 0 for orthogonal columns, and at most 1; a column of
+    zeros counts as orthogonal (Kumar & Poole 2020, section 5.3, below eq. 14).
 
     Args:
-        key: Random key of the pairs.
-        decoder: Function of a latent vector, shape (d,) with d of at least 2.
+        decoder: As in `curvature`, with d of at least 2.
         mean: Where the Jacobian is taken, shape (d,).
-        num_pairs: Number of pairs.
+        num_pairs: Number of pairs, each of two forward derivatives.
 
     Raises:
-        ValueError: There is one latent only, or as in `curvature`.
-
-    References:
-        Kumar & Poole (2020), section 5.3, below eq. 14.
+        ValueError: As in `curvature`, or an argument is not as stated.
     """
     num_pairs = positive_integer("num_pairs", num_pairs)
     check_decoder(decoder, None, mean)

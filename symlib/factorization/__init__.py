@@ -1,9 +1,5 @@
 """Matrix factorization: models with exact answers, MAP, mean field, Gibbs, evidence."""
 
-from symlib.factorization.ascent import (
-    map_ascent,
-    mean_field_ascent,
-)
 from symlib.factorization.closed_forms import (
     MatrixFit,
     matrix_map_estimate,
@@ -11,14 +7,13 @@ from symlib.factorization.closed_forms import (
     mean_field_posterior,
     mean_field_threshold,
 )
+from symlib.factorization.coordinate_ascent import (
+    map_ascent,
+    mean_field_ascent,
+)
 from symlib.factorization.evidence import (
     log_evidence,
     log_evidence_upper,
-)
-from symlib.factorization.fitting import (
-    VariationalFit,
-    fit_matrix,
-    fit_matrix_entries,
 )
 from symlib.factorization.gibbs import (
     GibbsResult,
@@ -39,7 +34,12 @@ from symlib.factorization.scalar import (
     scalar_log_joint,
     scalar_map_estimate,
     scalar_mean_field,
-    scalar_symmetrized,
+)
+from symlib.factorization.scalar_mixture import scalar_symmetrized
+from symlib.factorization.variational import (
+    VariationalFit,
+    fit_matrix,
+    fit_matrix_entries,
 )
 
 __all__ = [

@@ -32,12 +32,11 @@ def matrix_map_estimate(
 ) -> MatrixFit:
     r"""Return the posterior's mode, in closed form, for fully observed ratings.
 
-    For a given $W = UV^T/\sqrt k$ the penalty $(\|U\|^2 + \|V\|^2)/2$ is at least $\sqrt k$ times
-    the sum of the singular values of $W$. So those of $R$ are soft thresholded,
-    $\hat\gamma_h = \max(\gamma_h - \tau\sqrt k, 0)$, and all but the first k set to zero. If the
-    singular values k and k + 1 are equal, there are several modes, of which this is one.
-    Derivatives in the ratings are refused where two singular values are closer than the root of
-    the rounding error times the largest, or the least is so close to zero and n is not m.
+    The first k singular values of $R$ are soft thresholded,
+    $\hat\gamma_h = \max(\gamma_h - \tau\sqrt k, 0)$ (Nakajima et al. 2013, the MAP solution). If
+    the values k and k + 1 are equal, this is one of several modes. Derivatives in the ratings are
+    refused where two singular values are closer than the root of the rounding error times the
+    largest, or the least is so close to zero and n is not m.
 
     Args:
         ratings: $R$ with its noise, all observed.
@@ -45,9 +44,6 @@ def matrix_map_estimate(
 
     Raises:
         ValueError: Not all ratings are observed, or `num_traits` is below 1.
-
-    References:
-        Nakajima et al. (2013), the MAP solution.
     """
     values, noise_variance = _complete(ratings, "map_ascent searches for the mode")
     k = positive_integer("num_traits", num_traits)
@@ -70,7 +66,9 @@ def mean_field_threshold(
     r"""Return the singular value of $R$ up to which mean field predicts zero,
 
     $$\underline\gamma = \sqrt{\tau \big(t + \sqrt{t^2 - nm}\big)}, \qquad
-      t = \frac{n + m + k\tau}{2}.$$
+      t = \frac{n + m + k\tau}{2}$$
+
+    (Nakajima et al. 2013, theorem 1 with $c_a c_b = k^{-1/2}$).
 
     Args:
         num_rows: Number n of rows of $R$.
@@ -79,12 +77,7 @@ def mean_field_threshold(
         noise_variance: Variance $\tau > 0$ of the noise.
 
     Raises:
-        ValueError: A size is not an integer of at least 1, or `noise_variance` not positive and
-            finite.
-        RuntimeError: A traced value is such.
-
-    References:
-        Nakajima et al. (2013), theorem 1 with $c_a c_b = k^{-1/2}$.
+        ValueError: A size is no integer of at least 1, or the noise not positive and finite.
     """
     sizes = {"num_rows": num_rows, "num_columns": num_columns, "num_traits": num_traits}
     n, m, k = (positive_integer(*item) for item in sizes.items())
@@ -98,32 +91,22 @@ def matrix_mean_field(
 ) -> MatrixFit:
     r"""Return the best $q(U) q(V)$, in closed form, for fully observed ratings.
 
-    In the basis of the singular vectors of $R$ the traits separate. Trait h, with the singular
-    value $\gamma_h$, has means along the singular vectors, of lengths $\mu_u, \mu_v$, and variances
-    $s_u, s_v$ in all directions. With $\gamma = \max(\gamma_h, \underline\gamma)$ these are
+    Trait h, with the singular value $\gamma_h$ of $R$, has means along the singular vectors, of
+    lengths $\mu_u, \mu_v$, and variances $s_u, s_v$ in all directions (Nakajima et al. 2013,
+    theorems 1 and 2). With $\gamma = \max(\gamma_h, \underline\gamma)$,
 
     $$\sqrt{s_u s_v} = \frac{\tau \sqrt k}{\gamma}, \qquad
       \delta = \sqrt{s_u / s_v} = \mu_u / \mu_v, \qquad
       \delta - \frac1\delta = \frac{n - m}{\gamma \sqrt k},$$
 
-    and the singular value of the prediction is
+    and the singular value of the prediction is zero up to `mean_field_threshold`
+    $\underline\gamma$,
 
     $$\hat\gamma_h = \frac{\mu_u \mu_v}{\sqrt k} = \Big(\gamma - \frac{\tau (n + m)}{2 \gamma}
-      - \frac{\tau \sqrt k}{2} \big(\delta + 1 / \delta\big)\Big)_+,$$
+      - \frac{\tau \sqrt k}{2} \big(\delta + 1 / \delta\big)\Big)_+.$$
 
-    zero up to `mean_field_threshold` $\underline\gamma$. Ties of singular values are as in
-    `matrix_map_estimate`. `objective` is the evidence lower bound of
-    `mean_field_posterior`, all constants included.
-
-    Args:
-        ratings: $R$ with its noise, all observed.
-        num_traits: Number k of traits.
-
-    Raises:
-        ValueError: Not all ratings are observed, or `num_traits` is below 1.
-
-    References:
-        Nakajima et al. (2013), theorems 1 and 2; the bound is evaluated here.
+    `objective` is the evidence lower bound of `mean_field_posterior`, all constants included. The
+    arguments, ties of singular values and the errors are as in `matrix_map_estimate`.
 
     Example:
         >>> ratings = Ratings(jnp.diag(jnp.array([6.0, 1.0])), noise_variance=0.5)
@@ -152,17 +135,10 @@ def mean_field_posterior(
     ratings: Ratings,
     num_traits: int,
 ) -> DiagonalGaussian:
-    r"""Return the $q(U) q(V)$ of `matrix_mean_field` as a Gaussian over the pair $(U, V)$.
+    """Return the $q(U) q(V)$ of `matrix_mean_field` as a Gaussian over the pair $(U, V)$.
 
-    The best of all $q(U) q(V)$ can be rotated so that all its entries are independent; this one
-    is. Rotations $(UT, VT)$ of it are as good, and have correlated traits in each row.
-
-    Args:
-        ratings: $R$ with its noise, all observed.
-        num_traits: Number k of traits.
-
-    Raises:
-        ValueError: Not all ratings are observed, or `num_traits` is below 1.
+    All its entries are independent. Rotations $(UT, VT)$ of it are as good, and have correlated
+    traits in each row. The arguments and the errors are those of `matrix_mean_field`.
     """
     values, noise_variance = _complete(ratings, "fit_matrix fits a Gaussian")
     k = positive_integer("num_traits", num_traits)

@@ -1,9 +1,7 @@
 r"""The evidence $\log p(R)$ of the matrix factorization model, from below and from above.
 
-Annealed importance sampling follows the posterior while the precision $\lambda$ of the noise
-grows from 0, where it is the prior, to $1 / \tau$; its weights estimate $p(R)$. Run backwards from
-an exact draw of the posterior it bounds $\log p(R)$ from the other side, so the two together show
-how far either may be off.
+Annealed importance sampling lets the precision $\lambda$ of the noise grow from 0, the prior, to
+$1 / \tau$. Run backwards from an exact draw of the posterior it bounds from the other side.
 """
 
 import functools
@@ -28,44 +26,27 @@ def log_evidence(
     num_temperatures: int = 2000,
     num_chains: int = 20,
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    r"""Estimate $\log p(R)$ in nats by annealed importance sampling: a stochastic lower bound.
+    r"""Estimate $\log p(R)$ in nats by annealing, with a standard error: a stochastic lower bound.
 
     Let $Z_\lambda(V) = E_{U \sim N(0, I)} \exp(-\frac\lambda2 \|R - UV^T/\sqrt k\|^2)$, known in
-    closed form, see `symlib.factorization.row_law`. A chain starts at $V \sim N(0, I)$. Each step
-    multiplies its weight by $Z_{\lambda'}(V) / Z_\lambda(V)$, draws the other factor from its law
-    given $V$ at $\lambda'$, and goes on with that factor in the place of $V$ (and $R^T$ in that of
-    $R$). This leaves the posterior at $\lambda'$ invariant, so the weights $w$ at the end have the
-    mean $E\,w = (2 \pi \tau)^{nm/2} p(R)$. With both factors in the weights, not one
-    integrated out, their logarithms spread 1 to 3 times as much.
+    closed form (`row_law`). In annealed importance sampling (Neal 2001) a chain starts at
+    $V \sim N(0, I)$. Each step multiplies its weight by $Z_{\lambda'}(V) / Z_\lambda(V)$ and draws
+    the other factor from its law given $V$ at $\lambda'$, which takes the place of $V$ (and $R^T$
+    that of $R$). The weights at the end have the mean $E\,w = (2 \pi \tau)^{nm/2} p(R)$.
 
-    The value is the logarithm of the average weight. By Jensen's inequality its expectation is
-    below $\log p(R)$, by about half the squared standard error while that is small. The standard
-    error is the delta method's, the relative standard error of the average weight. Both fail
-    together when few chains carry the weight: over 12 runs at n = m = 40 the values spread by .13
-    where it said .13 (k = 20, $\tau = 4$, 500 steps), by .48 where it said .33 (k = 5, $\tau = 1$,
-    1000 steps). So trust it below .2, else raise `num_temperatures`. `log_evidence_upper` gives the
-    other side.
-
-    $\lambda$ grows as $s(e^{ax} - 1)$ in the step x, with $s = k / \sqrt{nm}$, the precision at
-    which the ratings begin to show the traits; beyond it the posterior narrows and the steps are
-    equal in $\log\lambda$. In float32 the rounding of the sum over the steps is to be added: some
-    1e-6 of $\|R\|^2 / \tau$.
+    The value is the logarithm of the average weight. Its expectation is below $\log p(R)$, by about
+    half the squared standard error, which is the delta method's. Trust both below .2, else raise
+    `num_temperatures`: where few chains carry the weight, values spread half as much again as it
+    says. In float32 rounding adds some 1e-6 of $\|R\|^2 / \tau$.
 
     Args:
-        key: Random key.
         ratings: $R$ with its noise and what is observed.
         num_traits: Number k of traits.
         num_temperatures: Number of steps.
         num_chains: Number of independent chains, at least 2.
 
-    Returns:
-        The estimate and its standard error.
-
     Raises:
         ValueError: A number is below 1 (2 for `num_chains`).
-
-    References:
-        Neal (2001), Annealed importance sampling.
     """
     k = positive_integer("num_traits", num_traits)
     *data, constant = _checked(ratings)
@@ -81,33 +62,22 @@ def log_evidence_upper(
     num_temperatures: int = 2000,
     num_chains: int = 20,
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    r"""Estimate $\log p(R)$ in nats by annealing backwards: a stochastic upper bound.
+    r"""Estimate $\log p(R)$ by backward annealing, with a standard error: a stochastic upper bound.
 
-    The chains of `log_evidence` run from $1 / \tau$ to 0 and start at an exact draw from
-    the posterior. For ratings drawn from the model the factors they were made of are one. Now
-    $E\,w^{-1} = 1 / ((2 \pi \tau)^{nm/2} p(R))$, so the value, minus the logarithm of the average
-    of the inverse weights, is above $\log p(R)$ in expectation over data and chains. It is no
-    bound at all from any other start.
+    The chains of `log_evidence` run from $1 / \tau$ to 0. Minus the logarithm of the average of the
+    inverse weights is above $\log p(R)$ in expectation over data and chains, if they start at an
+    exact draw from the posterior: for ratings drawn from the model, the factors they were made of.
+    From any other start it is no bound (Grosse, Ghahramani and Adams 2015).
 
     All chains start at the one draw and part by 200 steps at the posterior itself. What they still
     share after these is not in the standard error.
 
     Args:
-        key: Random key.
         factors: The pair $(U, V)$ that the ratings were made of.
-        ratings: $R$ with its noise and what is observed.
-        num_temperatures: Number of steps.
-        num_chains: Number of chains, at least 2.
-
-    Returns:
-        The estimate and its standard error.
+        ratings: As in `log_evidence`, and so are the two numbers.
 
     Raises:
         ValueError: As for `log_evidence`, or `factors` is not a pair that fits the ratings.
-
-    References:
-        Grosse, Ghahramani and Adams (2015), Sandwiching the marginal likelihood using
-        bidirectional Monte Carlo.
     """
     *data, constant = _checked(ratings)
     V = check_factors(factors, data[0].shape)[1].astype(data[0].dtype)
@@ -134,6 +104,8 @@ def _numbers(num_temperatures, num_chains):
 def _anneal(key, V, ratings, precision, observed, num_traits, num_temperatures, num_chains):
     """Return the log of the average weight of chains from the prior, or back to it from V."""
     n, m = ratings.shape
+    # The precision at which the ratings begin to show the traits. Beyond it the posterior narrows,
+    # and the steps become equal in the logarithm.
     scale = num_traits / (n * m) ** 0.5
     # Steps come in pairs, since the factors take turns.
     x = jnp.linspace(0, 1, 2 * -(-num_temperatures // 2) + 1, dtype=ratings.dtype)

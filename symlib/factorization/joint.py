@@ -1,7 +1,6 @@
 r"""The joint density of the matrix factorization model, at a point and averaged over a Gaussian.
 
-It does not change under $(U, V) \to (UT, VT)$ with $T$ in O(k). At n = m = k = 1 the model is that
-of `symlib.factorization.scalar`.
+It does not change under $(U, V) \to (UT, VT)$ with $T$ in O(k).
 """
 
 import math

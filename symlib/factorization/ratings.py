@@ -1,7 +1,7 @@
 r"""The matrix factorization model $R = UV^T/\sqrt k + E$: its ratings, drawn or given.
 
 $U$ (n, k) and $V$ (m, k) have independent standard normal entries, those of $E$ (n, m) have
-variance $\tau$ (`noise_variance`), and only the ratings $R$ are seen, or some of them.
+variance $\tau$ (`noise_variance`).
 """
 
 import math
@@ -20,20 +20,17 @@ Factors = tuple[Float[Array, "n k"], Float[Array, "m k"]]
 class Ratings(eqx.Module):
     r"""Ratings $R$, what is known of their noise, and which of them are seen.
 
-    They are checked once, here; every function of the matrix model takes the object. It is a
-    pytree, so it passes through `jax.jit` and `jax.vmap`.
+    They are checked once, here. It is a pytree, so it passes through `jax.jit` and `jax.vmap`.
 
     Args:
-        values: $R$ of shape (n, m); entries that are not observed may hold anything, NaN included,
-            and are replaced by 0.
+        values: $R$ of shape (n, m), float32 or float64; entries that are not observed may hold
+            anything, NaN included, and are replaced by 0.
         noise_variance: Variance $\tau > 0$ of the noise, not its standard deviation.
         observed: True where a rating is seen; None if all are, which some functions turn into
             much less work.
 
     Raises:
-        ValueError: Shapes do not fit, `values` is not float32 or float64 or `observed` not
-            boolean, an observed rating is not finite, or `noise_variance` not positive and finite.
-        RuntimeError: A traced value is such.
+        ValueError: An argument is not as stated, or an observed rating not finite.
     """
 
     values: Float[Array, "n m"]  # zero where not observed
@@ -101,16 +98,13 @@ def generate_ratings(
     r"""Draw $U$, $V$ and $R$ from the model.
 
     Args:
-        key: Random key.
         num_rows: Number n of rows of $R$ (users).
         num_columns: Number m of columns of $R$ (items).
         num_traits: Number k of columns of $U$ and $V$.
         noise_variance: Variance $\tau > 0$ of the noise, not its standard deviation.
 
     Raises:
-        ValueError: A size is not an integer of at least 1, or `noise_variance` not positive and
-            finite.
-        RuntimeError: A traced value is such.
+        ValueError: A size is no integer of at least 1, or the noise not positive and finite.
     """
     sizes = {"num_rows": num_rows, "num_columns": num_columns, "num_traits": num_traits}
     n, m, k = (positive_integer(*item) for item in sizes.items())
@@ -123,14 +117,7 @@ def generate_ratings(
 
 
 def predict(factors: Factors) -> Float[Array, "n m"]:
-    r"""Return $UV^T / \sqrt k$.
-
-    Args:
-        factors: The pair $(U, V)$ of shapes (n, k) and (m, k).
-
-    Raises:
-        ValueError: `factors` is no such pair.
-    """
+    r"""Return $UV^T / \sqrt k$ of a pair of shapes (n, k) and (m, k); others raise a ValueError."""
     U, V = check_factors(factors)
     return U @ V.T / math.sqrt(U.shape[1])
 

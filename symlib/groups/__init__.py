@@ -1,6 +1,6 @@
 """Groups that act on parameters, reflections, and tests of invariance."""
 
-from symlib.groups.finite import Permutation, SignFlip
+from symlib.groups.finite import FiniteGroup, Permutation, SignFlip
 from symlib.groups.group import MAX_ELEMENTS, Group
 from symlib.groups.hidden_units import (
     HiddenPermutation,
@@ -15,12 +15,14 @@ from symlib.groups.product import Product
 from symlib.groups.reflection import Reflection, is_symmetric
 from symlib.groups.rotations import (
     printed_log_ratio,
+    rotation_log_mixture,
     rotation_log_ratio,
     rotation_log_ratio_bound,
     stack_rows,
 )
 
 __all__ = [
+    "FiniteGroup",
     "Group",
     "HiddenPermutation",
     "MAX_ELEMENTS",
@@ -35,6 +37,7 @@ __all__ = [
     "invariance_error",
     "is_symmetric",
     "printed_log_ratio",
+    "rotation_log_mixture",
     "rotation_log_ratio",
     "rotation_log_ratio_bound",
     "stack_rows",

@@ -16,11 +16,15 @@ import jax.numpy as jnp
 from jax.scipy.special import logsumexp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from symlib._checks import caller, floating_leaves, positive_integer, refuse_if, scalar
+from symlib._checks import caller, floating_leaves, refuse_if, scalar
 
 # All elements of a group are stacked at once. 2**16 admits the 16 signs of 16 coordinates and the
 # 8! = 40320 permutations of 8 things; beyond it memory runs out before anything is learnt.
 MAX_ELEMENTS = 2**16
+
+_BOUND = "symlib.posteriors.sampled_log_ratio bounds the divergence for any compact group"
+# What the rounding of a difference may be, relative to it or absolute in nats.
+_ROUNDING = 1e-3
 
 
 class Group(eqx.Module):
@@ -32,18 +36,14 @@ class Group(eqx.Module):
     `inverse` and `compose` check what they are given, shapes and values.
 
     A group of your own has `act`, `inverse`, `compose`, `identity`, `sample`, `order` and
-    `elements`, and may have a `log_ratio`. The library calls these methods and no others, so what
-    you override is what it computes with. The closed form of a `log_ratio` here, as that of
-    `Orthogonal`, serves the action of its class: a subclass with another one gets the sum.
+    `elements`, and may have a `log_ratio`, `log_mixture` and `check_point`; a finite one needs
+    less, see `FiniteGroup`. The library calls these methods and no others, so what you override is
+    what it computes with. A closed form here, as that of `Orthogonal`, serves the action of its
+    class: a subclass that overrides one of these methods gets the sum.
 
     The result of `act` has the dtypes of `z`. A group has no array leaves, or as `Reflection` none
     with a gradient: training a module that holds a group leaves the group alone.
     """
-
-    def __check_init__(self):
-        for name, size in vars(self).items():
-            if name in ("dim", "n", "k"):  # the sizes; a group of your own may have other fields
-                positive_integer(name, size)
 
     @abstractmethod
     def act(self, g: PyTree, z: PyTree) -> PyTree:
@@ -100,55 +100,95 @@ class Group(eqx.Module):
         Args:
             base: Base density $q^*$, with `log_prob(z)`. Closed forms rest on its `mean`,
                 `variances()` and `row_variances()`: a base of your own that has these methods says
-                that it is a Gaussian with independent entries.
+                that it is a Gaussian with independent entries. It is held to that at its mean.
             z: A point.
 
         Raises:
             ValueError: The group has too many elements to list and no closed form for this base,
                 `z` has a wrong shape, or `log_prob` of the base returns no scalar.
         """
-        own = scalar("log_prob of the base", base.log_prob(z))
-        return own - self._log_mixture(base, z)
+        return _log_prob(base, z) - log_sum(self, base, z)
 
-    def _is_sum(self, base) -> bool:
-        """Tell whether `log_ratio` is that of the sum over all elements."""
-        return type(self).log_ratio is Group.log_ratio
+    def log_mixture(self, base: eqx.Module, z: PyTree) -> Float[Array, ""]:
+        r"""Return $\log\tilde q(z)$, the log density of the mixture, in nats.
 
-    def _log_mixture(self, base, z):
-        """Return the log density of the mixture by the sum over all elements."""
-        if self.order == math.inf:
-            raise ValueError(
-                f"{caller()}: no closed form for the infinite group {self} and a "
-                f"{type(base).__name__}; symlib.posteriors has bounds of the divergence."
-            )
-        if self.order > MAX_ELEMENTS:
-            raise ValueError(
-                f"{caller()}: {self} has more than {MAX_ELEMENTS} elements, too many for the "
-                "exact sum; symlib.posteriors has bounds of the divergence."
-            )
+        The sum over all elements, or $\log q^*(z)$ minus `log_ratio` for a group that overrides
+        that alone. Where $z$ is far from the base and near one of its images both are large and
+        cancel: the difference is refused where its rounding exceeds .001 of it and .001 nats. A
+        group that has a better way overrides this method as well.
 
-        def log_component(g):
-            return scalar("log_prob of the base", base.log_prob(self.act(self.inverse(g), z)))
+        Args as in `log_ratio`.
 
-        return logsumexp(jax.vmap(log_component)(listed(self))) - math.log(self.order)
+        Raises:
+            ValueError: As `log_ratio`, or the digits cancel.
+            RuntimeError: A traced value is such.
+        """
+        if type(self).log_ratio is Group.log_ratio:
+            return log_sum(self, base, z)
+        return difference(_log_prob(base, z), self.log_ratio(base, z))
 
-    def _acts_as(self, group: type) -> bool:
-        """Tell whether everything that a closed form relies on is that of the class `group`."""
-        names = "act", "inverse", "compose", "identity", "sample", "order", "elements"
-        return all(
-            getattr(type(self), name) is getattr(group, name) for name in (*names, "_check_point")
-        )
+    def check_point(self, z: PyTree) -> PyTree:
+        """Return a point with arrays as leaves, or raise if the group does not act on it.
 
-    # Raises, and returns what it was given with arrays as leaves. `act` calls it, and so does a
-    # closed form, which moves no point.
-    def _check_point(self, z: PyTree) -> PyTree:
+        `act` calls it, and so do closed forms, which move no point.
+
+        Raises:
+            ValueError: A shape or dtype is wrong.
+        """
         return floating_leaves("z", z)
 
+    def acts_as(self, group: type) -> bool:
+        """Tell whether the closed forms of the class `group` are this one's: it is that class, or
+        a subclass that overrides none of the methods.
+        """
+        names = (
+            "act",
+            "inverse",
+            "compose",
+            "identity",
+            "sample",
+            "order",
+            "elements",
+            "check_point",
+            "log_ratio",
+            "log_mixture",
+        )
+        return all(getattr(type(self), name) is getattr(group, name) for name in names)
 
-def told(base: eqx.Module, name: str):
-    """Return what a base says of itself by a method, such as `row_variances`, or None."""
-    method = getattr(base, name, None)
-    return None if method is None else method()
+
+def difference(log_prob, log_ratio):
+    """Return `log_prob - log_ratio`, or raise if the digits cancel."""
+    value = log_prob - log_ratio
+    error = jnp.abs(log_prob) * jnp.finfo(value.dtype).eps
+    lost = jnp.isfinite(value) & (error > _ROUNDING * jnp.maximum(1, jnp.abs(value)))
+    message = (
+        f"{caller()}: log_prob of the base and the log ratio cancel, far from the base, and "
+        f"{value.dtype} has too few digits for their difference."
+    )
+    return refuse_if(value, lost, message)
+
+
+def _log_prob(base, z):
+    return scalar("log_prob of the base", base.log_prob(z))
+
+
+def log_sum(group, base, z):
+    """Return the log density of the mixture by the sum over all elements."""
+    if group.order == math.inf:
+        raise ValueError(
+            f"{caller()}: no closed form for the infinite group {group} and a "
+            f"{type(base).__name__}; {_BOUND}."
+        )
+    if group.order > MAX_ELEMENTS:
+        raise ValueError(
+            f"{caller()}: {group} has more than {MAX_ELEMENTS} elements, too many for the "
+            f"exact sum; {_BOUND}."
+        )
+
+    def log_component(g):  # the inverses of all elements are all elements
+        return _log_prob(base, group.act(g, z))
+
+    return logsumexp(jax.vmap(log_component)(listed(group))) - math.log(group.order)
 
 
 def listed(group: Group) -> PyTree:
@@ -162,7 +202,9 @@ def listed(group: Group) -> PyTree:
     lengths = {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(elements)}
     if lengths != {(group.order,)}:
         found = ", ".join(str(*length) for length in sorted(lengths)) or "no"
-        raise ValueError(f"{group}: order is {group.order}, but elements() gives {found} of them.")
+        raise ValueError(
+            f"{caller()}: {group}: order is {group.order}, but elements() gives {found} of them."
+        )
     return elements
 
 
@@ -180,7 +222,7 @@ def check_listable(group: Group) -> None:
         # The order itself can have thousands of digits.
         count = "infinitely many" if group.order == math.inf else f"more than {MAX_ELEMENTS}"
         raise ValueError(
-            f"{group} has {count} elements, too many to list: "
+            f"{caller()}: {group} has {count} elements, too many to list: "
             "take a few of them instead, from sample(key) if the group is compact."
         )
 

@@ -19,10 +19,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from symlib._checks import caller, floating_leaves, like
+from symlib.groups._told import told
 from symlib.groups.finite import Permutation
-from symlib.groups.group import told
+from symlib.groups.group import log_sum
 from symlib.groups.product import Product
-from symlib.special.permanent import MAX_SIZE, permutation_log_ratio
+from symlib.special.permanent import MAX_SIZE, log_permanent, permutation_log_ratio
 
 
 class HiddenPermutation(Product):
@@ -58,17 +59,17 @@ class HiddenPermutation(Product):
     def __repr__(self) -> str:
         return f"HiddenPermutation{self.widths}".replace(",)", ")")
 
-    def _check_point(self, z):
+    def check_point(self, z):
         z = floating_leaves("z", z)
         found = hidden_widths(z)
         if found != self.widths:
             raise ValueError(
-                f"{self}: the network has hidden layers of widths {found}, not {self.widths}."
+                f"{caller()}: the network has hidden layers of widths {found}, not {self.widths}."
             )
         return z
 
     def act(self, g, z):
-        layers, join = split_layers(self._check_point(z))
+        layers, join = split_layers(self.check_point(z))
         # Place j of a permuted layer holds the unit that came from there.
         origins = [None, *self.inverse(g), None]
 
@@ -92,19 +93,33 @@ class HiddenPermutation(Product):
         Raises:
             ValueError: `z` has a wrong shape, or there are too many elements to sum over.
         """
-        if not self._is_permanent(base):
+        if not self._has_permanent(base):
             return super().log_ratio(base, z)
-        z = like("z", self._check_point(z), base.mean)
-        return permutation_log_ratio(unit_log_densities(base, z))
+        return permutation_log_ratio(unit_log_densities(base, self._point(base, z)))
 
-    def _is_permanent(self, base):
+    def log_mixture(self, base, z):
+        r"""Return $\log\tilde q(z)$ in nats, of the permanent itself where there is one.
+
+        All its terms are positive, so that no digits are lost far from the base. Raises as
+        `log_ratio` does.
+        """
+        if type(self).log_ratio is not HiddenPermutation.log_ratio:
+            return super().log_mixture(base, z)
+        if not self._has_permanent(base):
+            return log_sum(self, base, z)
+        z = self._point(base, z)
+        log_densities = unit_log_densities(base, z)
+        # The biases of the output do not move.
+        point, mean, variance = map(_output_biases, (z, base.mean, told(base, "variances")))
+        still = -0.5 * jnp.sum((point - mean) ** 2 / variance + jnp.log(2 * math.pi * variance))
+        return still + log_permanent(log_densities) - math.lgamma(len(log_densities) + 1)
+
+    def _has_permanent(self, base):
         one = len(self.widths) == 1 and self.widths[0] <= MAX_SIZE
-        own = self._acts_as(HiddenPermutation)
-        return one and own and told(base, "variances") is not None
+        return one and self.acts_as(HiddenPermutation) and told(base, "variances") is not None
 
-    def _is_sum(self, base):
-        own = type(self).log_ratio is HiddenPermutation.log_ratio
-        return super()._is_sum(base) or (own and not self._is_permanent(base))
+    def _point(self, base, z):
+        return like("z", self.check_point(z), base.mean)
 
 
 def hidden_widths(z: PyTree) -> tuple[int, ...]:
@@ -211,16 +226,23 @@ def split_layers(z: PyTree) -> tuple[list, Callable[[list], PyTree]]:
         inside, everything = (len(jax.tree.leaves(tree)) for tree in (z.layers, z))
         if inside < everything:  # such as the slopes of a trained activation, one a unit
             raise ValueError(
-                f"A {type(z).__name__} with arrays outside its layers, {everything - inside} of "
-                "them: a unit that moves would leave its share of them behind."
+                f"{caller()}: a {type(z).__name__} with arrays outside its layers, "
+                f"{everything - inside} of them: a unit that moves would leave its share of them "
+                "behind."
             )
         return list(z.layers), lambda layers: eqx.tree_at(lambda n: n.layers, z, tuple(layers))
     if not isinstance(z, tuple | list) or len(z) < 2:
         raise ValueError(
-            "A network has to be an equinox.nn.MLP or a tuple or list of two layers or more, got "
-            f"{type(z).__name__}."
+            f"{caller()}: a network has to be an equinox.nn.MLP or a tuple or list of two layers "
+            f"or more, got {type(z).__name__}."
         )
     return list(z), jax.tree.structure(z, is_leaf=lambda part: part is not z).unflatten
+
+
+def _output_biases(z):
+    layers, _ = split_layers(z)
+    vectors = [leaf for leaf in jax.tree.leaves(layers[-1]) if leaf.ndim != 2]
+    return jnp.concatenate(vectors) if vectors else jnp.zeros(0)
 
 
 def _layer_shape(layer):
@@ -229,7 +251,7 @@ def _layer_shape(layer):
     vectors = [leaf.shape for leaf in leaves if leaf.ndim != 2]
     if len(matrices) != 1 or any(shape != matrices[0][:1] for shape in vectors):
         raise ValueError(
-            "A layer has to hold one matrix of weights (out, in) and vectors (out,), got "
-            f"{[leaf.shape for leaf in leaves]}."
+            f"{caller()}: a layer has to hold one matrix of weights (out, in) and vectors (out,), "
+            f"got {[leaf.shape for leaf in leaves]}."
         )
     return matrices[0]

@@ -54,9 +54,7 @@ def invariance_error(
         try:
             jax.eval_shape(group.sample, jax.random.key(0))
         except ValueError as error:
-            raise ValueError(
-                f"{error} For invariance_error, pass the elements to try as `elements`."
-            ) from error
+            raise ValueError(f"{error} Pass them as `elements`.") from error
         if key is None:
             raise ValueError(f"{caller()}: {group} needs a key, from which to draw elements.")
         elements = jax.vmap(group.sample)(jax.random.split(key, num_elements))

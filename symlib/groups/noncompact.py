@@ -5,14 +5,22 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from symlib._checks import array_shape, floating_leaves, real_element, refuse_if, split_parts
+from symlib._checks import (
+    array_shape,
+    caller,
+    floating_leaves,
+    positive_integer,
+    real_element,
+    refuse_if,
+    split_parts,
+)
 from symlib.groups.group import Group, InfiniteGroup
 
 
 def _no_uniform_law(group: Group, remedy: str) -> ValueError:
     return ValueError(
-        f"{group} is not compact, so there is no uniform law to sample from: {remedy}, or choose "
-        "the elements yourself."
+        f"{caller()}: {group} is not compact, so there is no uniform law to sample from: {remedy}, "
+        "or choose the elements yourself."
     )
 
 
@@ -31,7 +39,7 @@ class Scaling(InfiniteGroup):
 
     def act(self, g, z):
         g = self._check_element(g)
-        (u, v), join = split_parts(self._check_point(z), 2)
+        (u, v), join = split_parts(self.check_point(z), 2)
         # In half precision the scale itself might be 0 or infinite.
         u = jax.tree.map(lambda leaf: (leaf * g).astype(leaf.dtype), u)
         v = jax.tree.map(lambda leaf: (leaf / g).astype(leaf.dtype), v)
@@ -47,9 +55,9 @@ class Scaling(InfiniteGroup):
     def _check_element(self, g):
         g = real_element("a scale", g, ())
         wrong = ~((g > 0) & jnp.isfinite(g))
-        return refuse_if(g, wrong, f"{self}: a scale has to be positive and finite.")
+        return refuse_if(g, wrong, f"{caller()}: a scale has to be positive and finite.")
 
-    def _check_point(self, z):
+    def check_point(self, z):
         z = floating_leaves("z", z)
         split_parts(z, 2)
         return z
@@ -64,6 +72,9 @@ class Translation(InfiniteGroup):
 
     dim: int = eqx.field(static=True)
 
+    def __check_init__(self):
+        positive_integer("dim", self.dim)
+
     def identity(self) -> Float[Array, " dim"]:
         return jnp.zeros(self.dim)
 
@@ -71,7 +82,7 @@ class Translation(InfiniteGroup):
         raise _no_uniform_law(self, "fix the origin by a convention such as mean(z) = 0")
 
     def act(self, g, z):
-        g, z = self._check_element(g), self._check_point(z)
+        g, z = self._check_element(g), self.check_point(z)
         return z + g.astype(z.dtype)
 
     def inverse(self, g):
@@ -82,7 +93,7 @@ class Translation(InfiniteGroup):
 
     def _check_element(self, g):
         g = real_element("a shift", g, (self.dim,))
-        return refuse_if(g, ~jnp.isfinite(g).all(), f"{self}: a shift has to be finite.")
+        return refuse_if(g, ~jnp.isfinite(g).all(), f"{caller()}: a shift has to be finite.")
 
-    def _check_point(self, z):
+    def check_point(self, z):
         return array_shape("z", floating_leaves("z", z), (self.dim,))

@@ -7,9 +7,18 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from symlib._checks import array_shape, caller, floating_leaves, has_axis, like, refuse_if
-from symlib.groups.group import InfiniteGroup, told
-from symlib.groups.rotations import rotation_log_ratio, stack_rows
+from symlib._checks import (
+    array_shape,
+    caller,
+    floating_leaves,
+    has_axis,
+    like,
+    positive_integer,
+    refuse_if,
+)
+from symlib.groups._told import told
+from symlib.groups.group import InfiniteGroup
+from symlib.groups.rotations import rotation_log_mixture, rotation_log_ratio, stack_rows
 
 
 class Orthogonal(InfiniteGroup):
@@ -38,6 +47,9 @@ class Orthogonal(InfiniteGroup):
 
     k: int = eqx.field(static=True)
 
+    def __check_init__(self):
+        positive_integer("k", self.k)
+
     def identity(self) -> Float[Array, "k k"]:
         return jnp.eye(self.k)
 
@@ -48,7 +60,7 @@ class Orthogonal(InfiniteGroup):
         return q * jnp.where(jnp.diagonal(r) < 0, -1, 1)
 
     def act(self, g, z):
-        g, z = self._check_element(g), self._check_point(z)
+        g, z = self._check_element(g), self.check_point(z)
         return jax.tree.map(lambda leaf: _product(leaf, g.T.astype(leaf.dtype)), z)
 
     def inverse(self, g):
@@ -68,8 +80,21 @@ class Orthogonal(InfiniteGroup):
                 closed form.
             RuntimeError: A traced value is such.
         """
-        if not self._acts_as(Orthogonal):
+        if not self.acts_as(Orthogonal):
             return super().log_ratio(base, z)
+        return rotation_log_ratio(*self._rows(base, z))
+
+    def log_mixture(self, base, z):
+        r"""Return $\log\tilde q(z)$ in nats, also far from the base: see `rotation_log_mixture`.
+
+        Raises as `log_ratio` does.
+        """
+        if not self.acts_as(Orthogonal):
+            return super().log_mixture(base, z)
+        return rotation_log_mixture(*self._rows(base, z))
+
+    def _rows(self, base, z):
+        """Return the point, the mean and the variances of the base, as matrices of rows."""
         variances = told(base, "row_variances")
         if variances is None:
             raise ValueError(
@@ -77,8 +102,8 @@ class Orthogonal(InfiniteGroup):
                 f"{type(base).__name__}. Orthogonal(k) has one with an IsotropicGaussian; for "
                 "a DiagonalGaussian symlib.posteriors.rotation_kl_bound bounds the divergence."
             )
-        X = stack_rows(like("z", self._check_point(z), base.mean))
-        return rotation_log_ratio(X, stack_rows(base.mean), variances)
+        z = like("z", self.check_point(z), base.mean)
+        return stack_rows(z), stack_rows(base.mean), variances
 
     def _check_element(self, g):
         g = floating_leaves("T", array_shape("T", g, (self.k, self.k)))
@@ -87,9 +112,9 @@ class Orthogonal(InfiniteGroup):
         exact = g.astype(jnp.promote_types(g.dtype, jnp.float32))
         tolerance = max(math.sqrt(jnp.finfo(exact.dtype).eps), 4 * float(jnp.finfo(g.dtype).eps))
         error = jnp.max(jnp.abs(_product(exact.T, exact) - jnp.eye(self.k, dtype=exact.dtype)))
-        return refuse_if(g, ~(error <= tolerance), f"{self}: T is not orthogonal.")
+        return refuse_if(g, ~(error <= tolerance), f"{caller()}: T is not orthogonal.")
 
-    def _check_point(self, z):
+    def check_point(self, z):
         return has_axis(floating_leaves("z", z), -1, self.k)
 
 

@@ -66,6 +66,6 @@ class Product(Group):
     def _split(self, g):
         return split_parts(g, len(self.groups))[0]
 
-    def _check_point(self, z):
+    def check_point(self, z):
         parts, join = split_parts(floating_leaves("z", z), len(self.groups))
-        return join([group._check_point(p) for group, p in zip(self.groups, parts, strict=True)])
+        return join([group.check_point(p) for group, p in zip(self.groups, parts, strict=True)])

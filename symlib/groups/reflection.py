@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float
 
 from symlib._checks import caller, floating_leaves, positive_integer, refuse_if
@@ -126,15 +127,17 @@ class Reflection(Signs):
         return f"Reflection(dim={self.center.size})"
 
     def act(self, g, z):
-        g = self._check_element(g)
+        g, z = self._check_element(g), self.check_point(z)
         return z - (1 - g).astype(z.dtype) * self._offset(z)
 
     def reflect(self, theta: Float[Array, " d"]) -> Float[Array, " d"]:
         r"""Return the mirror image, $\theta - 2(P\theta - \theta')$."""
+        theta = self.check_point(theta)
         return theta - 2 * self._offset(theta)
 
     def symmetric_point(self, theta: Float[Array, " d"]) -> Float[Array, " d"]:
         r"""Return the nearest point of the mirror, $\theta - (P\theta - \theta')$."""
+        theta = self.check_point(theta)
         return theta - self._offset(theta)
 
     def distance(self, theta: Float[Array, " d"]) -> Float[Array, ""]:
@@ -142,6 +145,7 @@ class Reflection(Signs):
 
         At a symmetric point, where it has a kink, its gradient is 0.
         """
+        theta = self.check_point(theta)
         offset = self._offset(theta, keep_dtype=False)
         # Scaled, since squares of large entries overflow; any constant gives the same norm.
         scale = jax.lax.stop_gradient(jnp.max(jnp.abs(offset)))
@@ -151,12 +155,14 @@ class Reflection(Signs):
         norm = jnp.where(off, jnp.sqrt(jnp.where(off, squares, 1)), squares)
         return (scale * norm).astype(theta.dtype)
 
-    def _offset(self, theta, keep_dtype=True):
-        if jnp.shape(theta) != self.center.shape:
+    def check_point(self, z):
+        if np.shape(z) != self.center.shape:  # of a list, too
             raise ValueError(
-                f"{caller()}: theta has to have shape {self.center.shape}, got {jnp.shape(theta)}."
+                f"{caller()}: theta has to have shape {self.center.shape}, got {np.shape(z)}."
             )
-        theta = floating_leaves("theta", theta)
+        return floating_leaves("theta", jnp.asarray(z))
+
+    def _offset(self, theta, keep_dtype=True):
         # The mirror is given, not trained: a fit of a posterior that holds it leaves it alone.
         projection, center = jax.lax.stop_gradient((self.projection, self.center))
         product = jnp.matmul(projection, theta, precision="highest")

@@ -1,12 +1,13 @@
 """Fitting: evidence bounds and an optimiser, Bayesian neural networks, and NUTS."""
 
+from symlib.inference._outcome import FitResult, FitState
 from symlib.inference.bayesian_network import (
     categorical_log_likelihood,
     gaussian_log_likelihood,
     minibatch_elbo,
 )
 from symlib.inference.bounds import elbo
-from symlib.inference.fit import FitResult, FitState, fit
+from symlib.inference.fit import fit
 from symlib.inference.nuts import (
     NutsDraws,
     nuts,

@@ -71,7 +71,13 @@ def _advance(posterior, state, keys, objective, steps, learning_rate, optimizer)
                     f"{caller()}: objective returned a tuple, as elbo does; return its first "
                     "entry, elbo(...)[0]."
                 )
-            return -scalar("objective", value)
+            value = scalar("objective", value)
+            if not jnp.issubdtype(value.dtype, jnp.floating):
+                raise ValueError(
+                    f"{caller()}: objective has to return a floating-point number, got "
+                    f"{value.dtype}."
+                )
+            return -value
 
         value, gradient = jax.value_and_grad(loss)(parameters)
         try:

@@ -1,13 +1,12 @@
 r"""Bayesian neural networks: likelihoods, and the evidence bound estimated from minibatches.
 
-A network is any function of its parameters $\omega$ and one input. The posterior over $\omega$ is
-approximated by a Gaussian with independent entries (mean field), which `symlib.inference.fit`
-trains, or by its mixture over a group, `symlib.posteriors.Symmetrized`.
+A network is any function of its parameters $\omega$ and one input.
 """
 
 import math
 from collections.abc import Callable
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Integer, PRNGKeyArray, PyTree
@@ -21,9 +20,9 @@ from symlib._checks import (
     positive_integer,
     refuse_if,
     scalar,
+    with_methods,
 )
 from symlib.groups.invariance import require_invariance
-from symlib.posteriors import Gaussian, Symmetrized
 
 
 def gaussian_log_likelihood(
@@ -33,13 +32,11 @@ def gaussian_log_likelihood(
 
     Args:
         prediction: The output $f$ of the network.
-        target: $y$, of the same shape.
+        target: $y$, finite, of the same shape.
         noise_variance: $\sigma^2 > 0$, a number.
 
     Raises:
-        ValueError: The shapes differ, $\sigma^2$ is not positive and finite, or the target is not
-            finite.
-        RuntimeError: A traced value is such.
+        ValueError: The shapes differ, or an argument is not as stated.
     """
     noise_variance = positive("noise_variance", noise_variance)
     if jnp.shape(prediction) != jnp.shape(target):
@@ -65,13 +62,11 @@ def categorical_log_likelihood(
     r"""Return $\log \mathrm{softmax}(f)_y$ in nats for one label $y$.
 
     Args:
-        prediction: The logits $f$, one for each class.
+        prediction: The logits $f$, one for each class, in float32 or float64.
         target: The label $y$, an integer from 0 to the last class.
 
     Raises:
-        ValueError: `prediction` is no vector in float32 or float64, the label no integer, or no
-            class: JAX would take the nearest one without a word.
-        RuntimeError: A traced value is such.
+        ValueError: `prediction` is no such vector, or the label no integer or no class.
     """
     logits = full_precision("prediction", prediction)
     label = jnp.asarray(target)
@@ -89,8 +84,8 @@ def categorical_log_likelihood(
 def minibatch_elbo(
     key: PRNGKeyArray,
     log_likelihood: Callable[[PyTree, Array, Array], Float[Array, ""]],
-    prior: Gaussian,
-    posterior: Gaussian | Symmetrized,
+    prior: eqx.Module,
+    posterior: eqx.Module,
     inputs: Array,
     targets: Array,
     batch_size: int,
@@ -129,8 +124,9 @@ def minibatch_elbo(
         key: Random key, for batches and draws. The third of `jax.random.split(key, 3)` is not used:
             a `log_ratio` that samples may take it.
         log_likelihood: Function (parameters, input, target) -> scalar for one pair.
-        prior: The prior $p$, over the same parameters.
-        posterior: The approximation, a Gaussian $q^*$ or its mixture $\tilde q$.
+        prior: The prior $p$, over the same parameters, with `log_prob`.
+        posterior: The approximation, a Gaussian $q^*$ or its mixture $\tilde q$; or one of your
+            own with a `base` that has `sample` and `kl(prior)`, a `group` and a `log_ratio`.
         inputs: All inputs, (N, ...).
         targets: All targets, (N, ...).
         batch_size: B, drawn from the N pairs with replacement; N takes all of them once.
@@ -156,7 +152,11 @@ def minibatch_elbo(
             f"{caller()}: got {count} inputs, {len(targets)} targets and batch_size "
             f"{batch_size}; the first two have to agree and the third to be at most as large."
         )
-    base, group = posterior.base, posterior.group
+    group = getattr(posterior, "group", None)
+    base = getattr(posterior, "base", posterior)
+    with_methods("the base of the posterior", base, "sample", "kl")
+    with_methods("the prior", prior, "log_prob")
+    with_methods("the posterior", posterior, "log_ratio")
     # Known data are looked at as a whole, once while JAX traces; traced data batch by batch.
     inputs, targets = (
         data if isinstance(data, jax.core.Tracer) else _without_nan(name, data, data)

@@ -8,12 +8,12 @@ $KL[q^* \| \tilde q] \ge 0$ (eq. 5).
 
 from collections.abc import Callable
 
+import equinox as eqx
 import jax
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from symlib._checks import caller, mean_and_error, positive_integer, scalar
+from symlib._checks import caller, mean_and_error, positive_integer, scalar, with_methods
 from symlib.groups.invariance import require_invariance
-from symlib.posteriors import Gaussian, Symmetrized
 
 _FORMS = ("density", "entropy", "divergence")
 
@@ -21,7 +21,7 @@ _FORMS = ("density", "entropy", "divergence")
 def elbo(
     key: PRNGKeyArray,
     log_joint: Callable[[PyTree], Float[Array, ""]],
-    posterior: Gaussian | Symmetrized,
+    posterior: eqx.Module,
     num_samples: int,
     form: str = "density",
     check_invariance: bool = True,
@@ -46,7 +46,8 @@ def elbo(
     Args:
         key: Random key. The same key gives all forms the same draws of the base.
         log_joint: Log joint density $z \mapsto \log p(x, z)$ of one point.
-        posterior: The approximation.
+        posterior: The approximation, with `sample` and `log_prob`, and `entropy` for the other
+            forms. One that has a `group` is symmetrized, and says its `base`.
         num_samples: Number of draws, at least 2.
         form: "density", "entropy" or "divergence".
         check_invariance: Whether to do so.
@@ -76,7 +77,7 @@ def elbo(
         raise ValueError(f"{caller()}: a standard error needs num_samples of at least 2, got 1.")
     if form not in _FORMS:
         raise ValueError(f"{caller()}: form has to be one of {_FORMS}, got {form!r}.")
-    symmetrized = isinstance(posterior, Symmetrized)
+    symmetrized = getattr(posterior, "group", None) is not None
     if form == "entropy" and symmetrized:
         raise ValueError(
             f"{caller()}: form 'entropy' needs a closed-form entropy, which a symmetrized "
@@ -87,7 +88,17 @@ def elbo(
             f"{caller()}: form 'divergence' is for a Symmetrized posterior, got "
             f"{type(posterior).__name__}; use 'density' or 'entropy'."
         )
-    base = posterior.base if symmetrized else posterior
+    base = posterior
+    if symmetrized:
+        base = getattr(posterior, "base", None)
+        if base is None:
+            raise ValueError(
+                f"{caller()}: a {type(posterior).__name__} has a group and no base to draw from."
+            )
+    with_methods("the base" if symmetrized else "the posterior", base, "sample", "log_prob")
+    with_methods("the posterior", posterior, "log_prob")
+    if form != "density":
+        with_methods(f"for form {form!r} the base", base, "entropy")
 
     def log_density(z):
         return scalar("log_joint", log_joint(z))

@@ -1,53 +1,18 @@
 r"""An optimiser for evidence bounds: several starts side by side, compiled as one program."""
 
-import inspect
-import warnings
 from collections.abc import Callable
-from typing import NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, PRNGKeyArray
 
-from symlib._checks import caller, positive, positive_integer, refuse_if
-from symlib.inference._ascent import (
-    begin,
-    by_restart,
-    chunk,
-    optimizer_of,
-    split,
-    step_keys,
-    whole,
-    without,
-)
-
-
-class FitState(NamedTuple):
-    """Where a fit stands, all that `fit` needs to go on."""
-
-    posteriors: eqx.Module  # all restarts, stacked on a leading axis of each array
-    optimizer_state: PyTree  # likewise
-    steps: int  # done so far
-
-
-class FitResult(NamedTuple):
-    """What `fit` returns: the best restart first, then all of them.
-
-    A restart fails when its objective, or a parameter after a step, is NaN or infinite. It is never
-    the best one: its value is minus infinity and its parameters are NaN.
-    """
-
-    posterior: eqx.Module  # the restart with the largest value
-    value: Float[Array, ""]  # its mean objective over the last tenth of the steps
-    trace: Float[Array, "restarts steps"]  # objective before each step
-    posteriors: eqx.Module  # all restarts, stacked on a leading axis of each array
-    values: Float[Array, " restarts"]
-    failed: Bool[Array, " restarts"]
-    converged: Bool[np.ndarray, " restarts"] | None  # None without a tolerance
-    state: FitState  # to go on from
+from symlib._checks import caller, positive, positive_integer
+from symlib.inference._arguments import checked_state, require_functions
+from symlib.inference._ascent import begin, by_restart, chunk, step_keys, whole
+from symlib.inference._outcome import FitResult, FitState, at_rest, result
 
 
 def fit(
@@ -116,7 +81,7 @@ def fit(
         tolerance: If given, stop when all restarts have converged or failed; looked at after each
             tenth of `steps`, of which there have to be 20 or more.
         callback: Function (steps done, mean objective since the last call of each restart), called
-            after each tenth of `steps`.
+            after each tenth of `steps`, rounded up.
         progress: Show a bar, by tqdm, moved after each tenth of `steps`.
 
     Raises:
@@ -134,7 +99,7 @@ def fit(
         learning_rate = positive("learning_rate", learning_rate)
     if tolerance is not None and (positive("tolerance", tolerance) and steps < 20):
         raise ValueError(f"{caller()}: tolerance compares tenths of the steps, give 20 or more.")
-    _require_functions(objective, initialize)
+    require_functions(objective, initialize, optimizer, callback)
     keys = jax.random.split(key, restarts)
     done = 0 if state is None else int(state.steps)
     settings = done + steps, learning_rate, optimizer
@@ -143,7 +108,7 @@ def fit(
     if state is None and not watched:
         try:
             found = whole(keys, objective, initialize, *settings)
-            return _result(*found, {}, window, None, done)
+            return result(*found, {}, window, None, done)
         except eqx.EquinoxRuntimeError:  # raised in one of the restarts: apart, to learn in which
             pass
     if state is None:
@@ -152,11 +117,11 @@ def fit(
             raise RuntimeError(f"{caller()}: all restarts failed at the start: {lost[0]}")
         posteriors, optimizer_state, noise = start
     else:
-        posteriors, optimizer_state = _checked_state(state, keys[0], initialize, restarts, settings)
+        posteriors, optimizer_state = checked_state(state, keys[0], initialize, restarts, settings)
         noise, lost = step_keys(keys, done, done + steps), {}
 
     bar = _bar(steps) if progress else None
-    length = window if watched else steps
+    length = -(-steps // 10) if watched else steps
     reasons, traces, codes, converged = lost, [], [], None
     for first in range(0, steps, length):
         some = noise[:, first : first + length] if watched else noise
@@ -179,7 +144,7 @@ def fit(
         if callback is not None:
             callback(done + first + some.shape[1], np.mean(trace, axis=1))
         if tolerance is not None:
-            converged = ~failed & _at_rest(np.concatenate(traces, axis=1), window, tolerance)
+            converged = ~failed & at_rest(np.concatenate(traces, axis=1), window, tolerance)
         if failed.all() or (tolerance is not None and (failed | converged).all()):
             break
     if bar is not None:
@@ -189,91 +154,7 @@ def fit(
     )
     if lost:  # in initialize
         codes = codes.at[jnp.asarray(list(lost)), 0].set(4)
-    return _result(posteriors, optimizer_state, trace, codes, reasons, window, converged, done)
-
-
-def _result(posteriors, optimizer_state, trace, codes, reasons, window, converged, done):
-    """Mark the restarts that failed, and choose the best of the others."""
-    failed = jnp.any(codes > 0, axis=1)
-    if isinstance(failed, jax.core.Tracer):
-        message = (
-            f"{caller()}: in all restarts the objective or a parameter became NaN or infinite."
-        )
-        trace = refuse_if(trace, failed.all(), message)
-    else:
-        _report(np.asarray(codes), reasons)
-    values = jnp.mean(trace[:, -window:], axis=1)
-    values = jnp.where(failed, -jnp.inf, values)
-    posteriors = jax.tree.map(lambda leaf: without(leaf, failed), posteriors)
-    best = jnp.argmax(values)
-    posterior = jax.tree.map(lambda leaf: leaf[best] if eqx.is_array(leaf) else leaf, posteriors)
-    state = FitState(posteriors, optimizer_state, done + trace.shape[1])
-    value = values[best]
-    return FitResult(posterior, value, trace, posteriors, values, failed, converged, state)
-
-
-def _require_functions(objective, initialize):
-    """Refuse what a user is likeliest to pass by mistake."""
-    if not callable(initialize):
-        raise ValueError(
-            f"{caller()}: initialize has to be a function key -> posterior, got a "
-            f"{type(initialize).__name__}; to start there, pass lambda key: posterior."
-        )
-    if not _takes(objective, 2):
-        raise ValueError(
-            f"{caller()}: objective has to be a function (posterior, key) -> scalar. Of a log "
-            "joint density make one by lambda q, key: elbo(key, log_joint, q, num_samples=16)[0]."
-        )
-
-
-def _takes(function, count):
-    try:
-        signature = inspect.signature(function)
-    except ValueError:  # some functions written in C have none
-        return True
-    except TypeError:  # no function
-        return False
-    try:
-        signature.bind(*[None] * count)
-    except TypeError:
-        return False
-    return True
-
-
-def _checked_state(state, key, initialize, restarts, settings):
-    if not isinstance(state, FitState):
-        raise ValueError(
-            f"{caller()}: state has to be that of a result, result.state, got "
-            f"{type(state).__name__}."
-        )
-    counts = {len(leaf) for leaf in jax.tree.leaves(state.posteriors) if eqx.is_array(leaf)}
-    if counts != {restarts}:
-        raise ValueError(f"{caller()}: state holds {counts.pop()} restarts, not {restarts}.")
-    one = jax.tree.map(lambda leaf: leaf[0] if eqx.is_array(leaf) else leaf, state.posteriors)
-    start = eqx.filter_eval_shape(initialize, key)
-    found, asked = (
-        [leaf.shape for leaf in jax.tree.leaves(t) if hasattr(leaf, "shape")] for t in (one, start)
-    )
-    if found != asked:
-        raise ValueError(
-            f"{caller()}: state is that of another problem: its arrays have shapes {found}, those "
-            f"of initialize {asked}."
-        )
-    parameters, _ = split(one)
-    wanted = eqx.filter_eval_shape(optimizer_of(*settings).init, parameters)
-    if jax.tree.structure(wanted) != jax.tree.structure(state.optimizer_state):
-        raise ValueError(f"{caller()}: state is that of another optimiser; name the same one.")
-    return state.posteriors, state.optimizer_state
-
-
-def _at_rest(trace, window, tolerance):
-    """Say of each restart whether its last two windows differ by at most the tolerance."""
-    if trace.shape[1] < 2 * window:
-        return np.zeros(len(trace), bool)
-    pair = np.asarray(trace[:, -2 * window :], float).reshape(-1, 2, window)
-    before, last = np.mean(pair, axis=2).T
-    error = np.sqrt(np.sum(np.var(pair, axis=2, ddof=1), axis=1) / window)
-    return abs(last - before) + 2 * error <= tolerance
+    return result(posteriors, optimizer_state, trace, codes, reasons, window, converged, done)
 
 
 def _bar(steps):
@@ -284,29 +165,3 @@ def _bar(steps):
             f"{caller()}: progress=True needs tqdm: pip install tqdm, or pass a callback."
         ) from error
     return tqdm(total=steps)
-
-
-# What became NaN or infinite first in a step, by its code; 4 is an error raised inside.
-_LOST = {1: "the objective", 2: "the gradient of the objective", 3: "a parameter"}
-
-
-def _report(codes, errors):
-    """Warn of the restarts that failed; raise if none is left."""
-    failed = np.flatnonzero(codes.any(axis=1))
-    if not failed.size:
-        return
-    restart = failed[0]
-    step = np.flatnonzero(codes[restart])[0]
-    code = codes[restart, step]
-    reason = errors[restart] if code == 4 else f"{_LOST[code]} became NaN or infinite."
-    if failed.size < len(codes):
-        left_out = ", ".join(map(str, failed))
-        message = (
-            f"{caller()}: left out of {len(codes)} restarts: {left_out}. Restart {restart} failed"
-        )
-        warnings.warn(f"{message} at step {step}: {reason}", RuntimeWarning, stacklevel=4)
-        return
-    owner = caller()
-    if len(codes) > 1:
-        owner = f"{owner}: all {len(codes)} restarts failed, restart 0"
-    raise RuntimeError(f"{owner}: at step {step}, {reason}")

@@ -1,8 +1,7 @@
-r"""Draws from a posterior by the No-U-Turn sampler: the gold standard on small networks.
+"""Draws from a posterior by the No-U-Turn sampler of NumPyro: the gold standard on small networks.
 
-A thin layer over NumPyro. Hamiltonian Monte Carlo rarely crosses between the modes that a
-symmetry makes. Chains then sit in different copies of one mode: the weights disagree between
-them, and what the symmetry does not move, such as predictions, agrees.
+It rarely crosses between the modes that a symmetry makes: chains sit in different copies of one
+mode, and agree only on what the symmetry does not move, such as predictions.
 """
 
 from collections.abc import Callable
@@ -32,13 +31,9 @@ def nuts(
 ) -> NutsDraws:
     """Sample from the density whose logarithm, up to a constant, is given, by NUTS.
 
-    There is one chain from each start.
-
     Step size and a diagonal mass matrix are adapted during the warm-up, whose draws are left out.
-    The chains run side by side.
 
     Args:
-        key: Random key.
         log_density: Function of one point, smooth almost everywhere.
         starts: The starts, stacked on a leading axis of each leaf, one a chain.
         num_warmup: Steps of adaptation.
@@ -57,9 +52,7 @@ def nuts(
     try:
         from numpyro.infer import MCMC, NUTS
     except ImportError as error:
-        raise ImportError(
-            'nuts needs NumPyro: run pip install ".[classroom]" in your copy of the course.'
-        ) from error
+        raise ImportError("nuts needs NumPyro: run pip install numpyro.") from error
     num_warmup = positive_integer("num_warmup", num_warmup)
     num_samples = positive_integer("num_samples", num_samples)
     starts = full_precision("starts", starts)

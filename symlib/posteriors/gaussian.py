@@ -98,7 +98,7 @@ class Gaussian(eqx.Module):
         _, log_variance = self._flat()
         return 0.5 * jnp.sum(log_variance + math.log(2 * math.pi) + 1)
 
-    def kl(self, other: "Gaussian") -> Float[Array, ""]:
+    def kl(self, other: eqx.Module) -> Float[Array, ""]:
         r"""Return $KL[q \| p]$ in nats for another such Gaussian $p$, over the same points.
 
         $$KL = \tfrac12 \sum_i [c_i / v_i + (m_i - \mu_i)^2 / v_i - 1 + \log (v_i / c_i)],$$
@@ -110,6 +110,11 @@ class Gaussian(eqx.Module):
                 subclass with another law.
         """
         self._require_gaussian()
+        if not isinstance(other, Gaussian):
+            raise ValueError(
+                f"{caller()}: the closed form of the divergence needs another Gaussian with "
+                f"independent entries, got a {type(other).__name__}."
+            )
         other._require_gaussian()
         like("the mean of the other Gaussian", other.mean, self.mean)
         mean, log_variance = self._flat()
@@ -193,12 +198,20 @@ class DiagonalGaussian(Gaussian):
 
 def _finite(mean):
     def check(leaf):
-        return refuse_if(leaf, ~jnp.isfinite(leaf), f"{caller()}: mean has to be finite.")
+        return _refuse(leaf, ~jnp.isfinite(leaf), "mean has to be finite")
 
     return jax.tree.map(check, full_precision("mean", mean))
 
 
 def _log_positive(variance):
     wrong = ~((variance > 0) & jnp.isfinite(variance))
-    message = f"{caller()}: variance has to be positive and finite."
-    return jnp.log(refuse_if(variance, wrong, message))
+    return jnp.log(_refuse(variance, wrong, "variance has to be positive and finite"))
+
+
+def _refuse(value, wrong, message):
+    """Return `value`; raise if any of `wrong`, with the first such value where it is known."""
+    message = f"{caller()}: {message}"
+    if not isinstance(wrong, jax.core.Tracer) and wrong.any():
+        known = jax.lax.stop_gradient(value)  # also inside a gradient
+        message = f"{message}, got {known[wrong][0]}"
+    return refuse_if(value, wrong, f"{message}.")

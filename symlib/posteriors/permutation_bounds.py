@@ -31,7 +31,8 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from symlib._checks import caller, positive_integer, refuse_if, scalar
 from symlib.groups import Group, HiddenPermutation, hidden_widths, unit_log_densities
-from symlib.groups.group import identity_first, told
+from symlib.groups._told import told
+from symlib.groups.group import identity_first
 from symlib.groups.hidden_units import unit_moments
 from symlib.posteriors.gaussian import Gaussian
 from symlib.special import permutation_log_ratio
@@ -233,10 +234,10 @@ def _disjoint(blocks, width):
 def _log_weight(base, group, z):
     """Return the function g -> log q(g^-1 z) - log q(z)."""
     # The short cut is for the group's own action: a subclass may act in another way.
-    hidden = isinstance(group, HiddenPermutation) and group._acts_as(HiddenPermutation)
+    hidden = isinstance(group, HiddenPermutation) and group.acts_as(HiddenPermutation)
     if hidden and len(group.widths) == 1 and told(base, "variances") is not None:
         # A permutation only chooses among d^2 numbers: no network is moved.
-        log_densities = unit_log_densities(base, group._check_point(z))
+        log_densities = unit_log_densities(base, group.check_point(z))
         units = jnp.arange(len(log_densities))
         identity = jnp.trace(log_densities)
         return lambda g: jnp.sum(log_densities[units, g[0]]) - identity

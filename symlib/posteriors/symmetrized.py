@@ -11,8 +11,9 @@ import equinox as eqx
 import jax
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from symlib._checks import caller, mean_and_error, positive_integer, scalar
+from symlib._checks import caller, mean_and_error, positive_integer, scalar, with_methods
 from symlib.groups import Group
+from symlib.groups.group import difference
 
 
 class Symmetrized(eqx.Module):
@@ -37,18 +38,25 @@ class Symmetrized(eqx.Module):
         group: A compact group that acts on the points of `base`.
         log_ratio: Function (base, z) -> $\log q^*(z) - \log\tilde q(z)$ in place of that of the
             group, such as a bound of `symlib.posteriors` where there is no closed form. With a
-            lower bound `log_prob` is too large, and an evidence bound stays one.
+            lower bound `log_prob` is too large, and an evidence bound stays one. An
+            `equinox.Module` may hold arrays to train.
 
     Raises:
-        ValueError: The group is not compact, or does not act on points of this shape.
+        ValueError: The base lacks `sample` or `log_prob`; the group is none, is not compact, or
+            does not act on points of this shape.
     """
 
     base: eqx.Module
     group: Group
-    _given: Callable | None
+    given_log_ratio: Callable | None
 
     def __init__(self, base: eqx.Module, group: Group, log_ratio: Callable | None = None):
-        self.base, self.group, self._given = base, group, log_ratio
+        with_methods("the base, which comes first,", base, "sample", "log_prob")
+        with_methods("the group, which comes second,", group, "act", "sample")
+        if log_ratio is not None and not isinstance(log_ratio, eqx.Module):
+            # A function is no array: here it is part of the structure, for jax.jit.
+            log_ratio = jax.tree_util.Partial(log_ratio)
+        self.base, self.group, self.given_log_ratio = base, group, log_ratio
 
     def __check_init__(self):
         # Traces both without computing: a group without a uniform law or with another shape of
@@ -74,20 +82,24 @@ class Symmetrized(eqx.Module):
             ValueError: `z` has a wrong shape, a density returns no scalar, or the group has too
                 many elements to list and no closed form for this base.
         """
-        if self._given is not None:
-            return scalar("log_ratio", self._given(self.base, z))
+        if self.given_log_ratio is not None:
+            return scalar("log_ratio", self.given_log_ratio(self.base, z))
         return scalar("log_ratio of the group", self.group.log_ratio(self.base, z))
 
     def log_prob(self, z: PyTree) -> Float[Array, ""]:
-        r"""Return $\log\tilde q(z) = \log q^*(z)$ minus `log_ratio(z)`, in nats.
+        r"""Return $\log\tilde q(z)$ in nats: the `log_mixture` of the group.
 
-        Raises as `log_ratio` does.
+        With a `log_ratio` that was given, or overridden in a subclass, it is $\log q^*(z)$ minus
+        that.
+
+        Raises:
+            ValueError: As `log_ratio`; or the difference has lost its digits, far from the base.
+            RuntimeError: A traced one has.
         """
-        own = type(self).log_ratio is not Symmetrized.log_ratio
-        if self._given is None and not own and self.group._is_sum(self.base):
-            # The sum itself. Where the base is far below its mixture, a difference loses digits.
-            return self.group._log_mixture(self.base, z)
-        return self._base_log_prob(z) - self.log_ratio(z)
+        if self.given_log_ratio is None and type(self).log_ratio is Symmetrized.log_ratio:
+            return scalar("log_mixture of the group", self.group.log_mixture(self.base, z))
+        # Far from the base both are large, and cancel.
+        return difference(self._base_log_prob(z), self.log_ratio(z))
 
     def _base_log_prob(self, z):
         return scalar("log_prob of the base", self.base.log_prob(z))

@@ -2,6 +2,7 @@
 
 from symlib.special.bessel import (
     log_hyp0f1,
+    log_hyp0f1_scaled,
     singular_values,
 )
 from symlib.special.langevin import (
@@ -18,6 +19,7 @@ __all__ = [
     "langevin_mean",
     "log_hyp0f1",
     "log_hyp0f1_gibbs",
+    "log_hyp0f1_scaled",
     "log_permanent",
     "matrix_langevin_sample",
     "permutation_log_ratio",

@@ -1,7 +1,4 @@
-"""Published saddlepoint approximations of log 0F1, for `symlib.special.log_hyp0f1`.
-
-They take one checked spectrum, of shape (k,), and work for any k.
-"""
+"""Published saddlepoint approximations of log 0F1: one checked spectrum of shape (k,), any k."""
 
 import math
 

@@ -1,7 +1,6 @@
 r"""Sweeps of Gibbs sampling over O(k), for `symlib.special`.
 
-They take one checked spectrum `sigma` of shape (k,) and sample $T$ with density proportional to
-$e^{\sum_i \sigma_i T_{ii}}$.
+They take one checked spectrum, shape (k,), and sample $T \propto e^{\sum_i \sigma_i T_{ii}}$.
 """
 
 import functools
@@ -24,10 +23,7 @@ def batch_means(
     batch: int | Int[Array, ""],
     signs: bool,
 ) -> Float[Array, "batches k"]:
-    """Return means of the diagonal of T over batches of `batch` sweeps.
-
-    The control variates, named in `symlib.special.langevin_mean`, are subtracted from them.
-    """
+    """Return means of the diagonal of T over batches of sweeps, less the control variates."""
     k = sigma.shape[0]
     keys = jax.random.split(key, _DISCARDED + BATCHES)
     _, seen = jax.lax.scan(lambda T, key: run(key, sigma, T, batch, signs), start, keys)

@@ -1,9 +1,7 @@
 r"""The permanent of a matrix of positive numbers, from their logarithms.
 
-For a density that factorises over n things, $q(z) = \prod_i q_i(z_i)$, the mixture over all
-relabellings is a permanent: $\frac1{n!} \sum_g \prod_i q_i(z_{g(i)}) =
-\mathrm{perm}[q_i(z_j)] / n!$. No way is known to compute it in a time polynomial in n, for
-exact results, but subsets are fewer than permutations.
+For independent things, $q(z) = \prod_i q_i(z_i)$, the mixture over all relabellings is one:
+$\frac1{n!} \sum_g \prod_i q_i(z_{g(i)}) = \mathrm{perm}[q_i(z_j)] / n!$.
 """
 
 import math
@@ -25,26 +23,18 @@ MAX_SIZE = 15
 def log_permanent(log_matrix: Float[Array, "..."]) -> Float[Array, ""]:
     r"""Return $\log \sum_g \prod_i \exp A_{i g(i)}$ over all permutations of n things.
 
-    Let $f(S)$ be the sum for the first $|S|$ rows and the columns in $S$. It has one term for the
-    column of its last row, $f(S) = \sum_{j \in S} e^{A_{|S| j}} f(S \setminus \{j\})$, hence
-    $n 2^{n-1}$ multiplications in place of $n \cdot n!$ (Held and Karp's idea for another sum).
-    All terms are positive, so nothing cancels: the error is some n roundings of the logarithms. The
-    derivative with respect to $A_{ij}$ is the share of the permutations with $g(i) = j$; all orders
-    exist, also where some entries are 0.
+    A sum over subsets, $f(S) = \sum_{j \in S} e^{A_{|S| j}} f(S \setminus \{j\})$, needs
+    $n 2^{n-1}$ multiplications in place of $n \cdot n!$ (Ryser 1963, chapter 2, on the cost). All
+    terms are positive: the error is some n roundings of the logarithms. The derivative with respect
+    to $A_{ij}$ is the share of the permutations with $g(i) = j$; all orders exist, also where some
+    entries are 0, but not where no permutation avoids the zeros, and the value is minus infinity.
 
     Args:
-        log_matrix: Logarithms $A$ of the entries in float32 or float64; minus infinity stands for
-            an entry of 0.
-
-    Returns:
-        The logarithm of the permanent, minus infinity if no permutation avoids the zeros, where
-        there is no gradient. NaN if an entry is NaN.
+        log_matrix: Logarithms $A$ of the entries, shape (n, n) with n at most 15, in float32 or
+            float64; minus infinity stands for an entry of 0. NaN stays NaN.
 
     Raises:
-        ValueError: The matrix is not square, n exceeds 15, or the dtype is another one.
-
-    References:
-        Ryser (1963), Combinatorial Mathematics, chapter 2, for the permanent and its cost.
+        ValueError: The matrix is not as stated.
     """
     log_matrix = full_precision("log_matrix", log_matrix)
     if log_matrix.ndim != 2 or log_matrix.shape[0] != log_matrix.shape[1]:
@@ -63,14 +53,11 @@ def permutation_log_ratio(log_densities: Float[Array, "..."]) -> Float[Array, ""
 
     With the rows $n_j$ of the units, $q^G / q = \mathrm{perm}[q_i(n_j)] / (d! \prod_i q_i(n_i))$.
     Exact up to rounding, at a cost of $d \, 2^d$. Its mean over draws of the base lies between 0
-    and $\log d!$.
-
-    Values of two layers may be added up only if the layers are not adjacent: adjacent ones share
-    weights, and the sum is then too large. `symlib.posteriors.block_log_ratio` takes
-    several layers.
+    and $\log d!$. Values of adjacent layers, which share weights, must not be added: the sum is too
+    large, and `symlib.posteriors.block_log_ratio` takes several layers.
 
     Args:
-        log_densities: The matrix $\log q_i(n_j)$ of `symlib.groups.unit_log_densities`.
+        log_densities: The matrix $\log q_i(n_j)$, (d, d), of `symlib.groups.unit_log_densities`.
 
     Raises:
         ValueError: As `log_permanent`.
@@ -88,11 +75,7 @@ def _over_subsets(log_matrix):
 
 
 def _log_sum(terms):
-    """Return log sum exp over the last axis, with the slope 0 where all terms are 0.
-
-    The library's own has the slope NaN there, also if the total is positive and does not need
-    these terms.
-    """
+    """Return log sum exp over the last axis, with slope 0 (JAX has NaN) where all terms are 0."""
     largest = jax.lax.stop_gradient(jnp.max(terms, axis=-1))  # any constant gives the same sum
     shift = jnp.where(jnp.isfinite(largest), largest, 0)
     total = jnp.sum(jnp.exp(terms - shift[..., None]), axis=-1)

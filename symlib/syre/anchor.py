@@ -1,7 +1,4 @@
-r"""Draw the anchor of syre, and say how large it is and which parameters get one.
-
-Both the biased loss and its optax form start from the same draw.
-"""
+"""Draw the anchor of syre: how large it is, and which parameters get one."""
 
 import math
 from collections.abc import Callable
@@ -19,10 +16,11 @@ RELATIVE_SIGMA0 = 0.01
 
 
 def default_sigma0(params: PyTree, output_axis: int | None = None) -> PyTree:
-    r"""Return $\sigma_0 = 0.01 / \sqrt{\text{fan-in}}$ for each leaf.
+    r"""Return $\sigma_0 = 0.01 / \sqrt{\text{fan-in}}$, a standard deviation, for each leaf.
 
-    The fan-in of an array of two axes or more is the product of all of them but the output's.
-    A vector counts its own length, a number 1.
+    The fan-in of an array of two axes or more is the product of all of them but the output's. A
+    vector counts its own length, a number 1. Ziyin, Xu & Chuang 2024, appendix C.1, call it a
+    variance in one place.
 
     Args:
         params: The parameters.
@@ -32,10 +30,6 @@ def default_sigma0(params: PyTree, output_axis: int | None = None) -> PyTree:
 
     Raises:
         ValueError: `output_axis` is neither 0 nor -1.
-
-    References:
-        Ziyin, Xu & Chuang (2024), appendix C.1, which calls the number a variance in one place; the
-        default is a standard deviation.
     """
     if output_axis not in (None, 0, -1):
         raise ValueError(f"{caller()}: output_axis has to be 0 or -1, got {output_axis!r}.")
@@ -61,14 +55,12 @@ def draw_anchor(
     r"""Draw the anchor $\theta_0$ and the deviation $\xi = D - 1$ of the metric from 1.
 
     The draw of a leaf depends on the key and on its place among the floating-point arrays, not on
-    the mask, nor on the other leaves; half precision gets the draw of float32, rounded. Both are
-    pytrees as `params`, with None where nothing is drawn; $\xi$ is None throughout if its spread is
-    the number 0. $\xi$ is kept in place of $D$ since $1 + \xi$ rounds $\xi$ to multiples of 1e-7 in
-    float32.
+    the mask. Both are pytrees as `params`, with None where nothing is drawn; $\xi$ is None
+    throughout if its spread is the number 0. $\xi$ is kept since $1 + \xi$ rounds it in float32.
 
-    The arguments and the errors are those of `remove_symmetry`, but for one. With `hashed`, the
-    anchor has the uniform law of standard deviation $\sigma_0$, and all numbers come from
-    `symlib.syre`. Theorems 4 to 6 ask of the law that it has a density and its variance.
+    The other arguments and the errors are those of `remove_symmetry`. With `hashed`, all numbers
+    come from `hashed_uniform`, and the anchor has a uniform law of the same standard deviation,
+    which is as good for theorems 4 to 6.
     """
     if sigma0 is None:
         sigma0 = default_sigma0(params)
@@ -158,7 +150,7 @@ def _is_kernel(path) -> bool:
 def _for_each_leaf(name, given, params):
     """Return the entry for each leaf of `params`, of a prefix or of a function, as in optax.
 
-    A function sees arrays alone, with None for the rest: it need not know what else there is.
+    A function sees arrays alone, with None for the rest.
     """
     parts = jax.tree.leaves(given)
     # A network of True and False can be called as well, and is no function.

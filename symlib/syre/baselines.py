@@ -1,7 +1,6 @@
-r"""Other ways to break symmetries in training: frozen weights (W-fix) and dropped ones (dropout).
+"""Other ways to break symmetries in training: frozen weights (W-fix) and dropped ones (dropout).
 
-For the comparison with syre (Ziyin, Xu & Chuang 2024, section 5). Plain weight decay is
-`optax.add_decayed_weights(2 * gamma)`; L2 Init is `symlib.syre.decay_to_initial`.
+Plain weight decay is `optax.add_decayed_weights(2 * gamma)`; L2 Init is `decay_to_initial`.
 """
 
 import jax
@@ -16,30 +15,20 @@ from symlib.syre.anchor import array_leaves
 def fix_weights(
     params: PyTree, key: PRNGKeyArray, fraction: ArrayLike, sigma: ArrayLike = 0.01
 ) -> tuple[PyTree, optax.GradientTransformation]:
-    r"""Freeze a random part of the weights at random values: W-fix.
+    r"""Freeze a random part of the weights at random values: W-fix (Lim et al. 2024).
 
     In each leaf a share $\phi$ of the entries, rounded to a whole number, is drawn without
-    replacement and set to $N(0, \kappa^2)$. Put the transformation last in
-    `optax.chain(optimizer, transformation)`: it sets the updates of these entries to zero.
+    replacement and set to $N(0, \kappa^2)$. Returns the parameters to start from, and a
+    transformation that sets the updates of these entries to zero: put it last in `optax.chain`.
 
     Args:
-        params: The parameters: floating-point arrays in any pytree. Leaves of other kinds, Python
-            numbers among them, are left alone.
-        key: Random key.
+        params: Real floating-point arrays in any pytree; other leaves are left alone.
         fraction: $\phi$, from 0 to below 1.
-        sigma: $\kappa$, the standard deviation of the frozen values, at least 0.
-
-    Returns:
-        The parameters to start from, and the transformation.
+        sigma: $\kappa$, the standard deviation of the frozen values, at least 0; the default is the
+            "variance" of Ziyin, Xu & Chuang (2024), appendix C.2.
 
     Raises:
-        ValueError: `fraction` or `sigma` is out of range; the parameters hold no floating-point
-            arrays, or complex ones.
-
-    References:
-        Lim, Putterman, Walters, Maron & Jegelka (2024), The empirical impact of neural parameter
-        symmetries, or lack thereof; as Ziyin, Xu & Chuang (2024) use it, appendix C.2, whose
-        "variance" .01 is taken for a standard deviation here.
+        ValueError: An argument is not as stated, or the parameters hold no array.
     """
     arrays = array_leaves(params)
     fraction = nonnegative("fraction", fraction, below=1.0)
@@ -64,21 +53,18 @@ def fix_weights(
 
 
 def drop_weights(params: PyTree, key: PRNGKeyArray, rate: ArrayLike) -> PyTree:
-    r"""Set each entry to zero with probability p, and divide the others by 1 - p: dropout.
+    """Set each entry to zero with probability p, and divide the others by 1 - p: dropout.
 
     The mean over draws is `params`; NaN stays NaN. Call it in the loss, with a new key in every
     step: `loss(drop_weights(params, key, rate))`.
 
     Args:
-        params: Floating-point arrays in any pytree: the weights, or the activations of a layer.
-            Leaves of other kinds, Python numbers among them, are left alone.
-        key: Random key.
+        params: Weights, or the activations of a layer: real floating-point arrays in any pytree;
+            other leaves are left alone.
         rate: p, from 0 to below 1.
 
     Raises:
-        ValueError: `rate` is out of range; the parameters hold no floating-point arrays, or complex
-            ones.
-        RuntimeError: A traced value is such.
+        ValueError: An argument is not as stated, or the parameters hold no array.
     """
     arrays = array_leaves(params)
     rate = nonnegative("rate", rate, below=1.0)

@@ -1,12 +1,7 @@
-r"""Measure collapse: ranks of features, dead units, and how symmetric the parameters are.
+"""Measure collapse: ranks of features, dead units, and how symmetric the parameters are.
 
-A model trapped at a symmetric point uses fewer directions than it has. The ranks see this from
-outside, in the features; the degree of symmetry and the breaking strength see it in the parameters
-and the gradient.
-
-NaN compares as False, so that it would count as collapse here, or as life. All functions refuse it,
-and infinite numbers: a ValueError where the numbers are known, a RuntimeError where they are
-traced. Integers and half precision are measured, and answered, in float32.
+All functions refuse NaN, which would count as collapse or as life, and infinite numbers. Integers
+and half precision are measured, and answered, in float32.
 """
 
 import jax
@@ -25,22 +20,16 @@ def degree_of_symmetry(
 ) -> Int[Array, ""]:
     r"""Count the reflections that nearly fix a point, $\sum_i 1\{|v_i^\top w| < c\}$.
 
-    Each unit vector $v_i$ stands for the reflection $w \mapsto w - 2 (v_i^\top w) v_i$, and
-    $|v_i^\top w|$ is the distance to its mirror.
+    $|v_i^\top w|$ is the distance to the mirror of $w \mapsto w - 2 (v_i^\top w) v_i$. In Ziyin, Xu
+    & Chuang 2024, section 5, the absolute value is missing.
 
     Args:
-        directions: Unit vectors as rows, shape (reflections, d).
+        directions: Unit vectors $v_i$ as rows, to .01 in their length, shape (reflections, d).
         w: The parameters, shape (d,).
-        threshold: $c$, in the units of `w`.
+        threshold: $c$, at least 0, in the units of `w`.
 
     Raises:
-        ValueError: A shape is wrong, `threshold` is negative, a number is not finite, or the length
-            of a direction is off from 1 by more than .01.
-        RuntimeError: A traced value is such.
-
-    References:
-        Ziyin, Xu & Chuang (2024), section 5, where the absolute value is missing: without it every
-        negative component counts, however far from the mirror.
+        ValueError: An argument is not as stated, or not finite.
     """
     directions, w = _numbers("directions", directions), _numbers("w", w)
     if w.ndim != 1 or directions.shape[1:] != w.shape:
@@ -63,21 +52,16 @@ def degree_of_symmetry(
 
 
 def covariance_spectrum(features: Real[ArrayLike, "..."]) -> Float[Array, " d"]:
-    r"""Return the eigenvalues of the covariance of features over a batch, the largest first.
+    """Return the eigenvalues (d,) of the covariance of features over a batch, the largest first.
 
-    They are the squared singular values of the centred features divided by the batch size n: no
-    covariance is formed, so that eigenvalues of 1e-6 of the largest are right in float32.
+    They are the squared singular values of the centred features divided by the batch size n, zeros
+    where n < d. Those of 1e-6 of the largest are right in float32.
 
     Args:
-        features: Shape (n, d), n of 2 or more: a single point has no spread to measure.
-
-    Returns:
-        Shape (d,), in squared units of the features; zeros fill up where n < d.
+        features: Shape (n, d), n of 2 or more.
 
     Raises:
-        ValueError: `features` is no matrix of 2 rows or more, or not finite; or the spectrum is out
-            of the range of its type.
-        RuntimeError: A traced value is such.
+        ValueError: `features` is not as stated or not finite, or the spectrum beyond its type.
     """
     return _spectrum(features)
 
@@ -85,20 +69,15 @@ def covariance_spectrum(features: Real[ArrayLike, "..."]) -> Float[Array, " d"]:
 def thresholded_rank(
     features: Real[ArrayLike, "..."], threshold: ArrayLike = 1e-4
 ) -> Int[Array, ""]:
-    r"""Count the eigenvalues of the covariance of features that exceed a threshold.
-
-    The threshold is absolute: features scaled by $a$ need one scaled by $a^2$.
+    """Count the eigenvalues of the covariance of features that exceed a threshold.
 
     Args:
         features: Shape (n, d), n of 2 or more.
-        threshold: In squared units of the features.
+        threshold: Absolute, in squared units of the features: 1e-4 and 1e-6 in Ziyin, Xu & Chuang
+            2024, appendix C.3 and Fig. 6.
 
     Raises:
         ValueError: As in `covariance_spectrum`, or `threshold` is negative.
-        RuntimeError: A traced value is such.
-
-    References:
-        Ziyin, Xu & Chuang (2024), appendix C.3 (1e-4) and Fig. 6 (1e-6).
 
     Example:
         >>> import jax.numpy as jnp
@@ -112,20 +91,15 @@ def thresholded_rank(
 def effective_rank(matrix: Real[ArrayLike, "..."]) -> Float[Array, ""]:
     r"""Return $\exp(-\sum_i p_i \log p_i)$ for the singular values $s$, $p_i = s_i / \sum_j s_j$.
 
-    It lies between 1 and the rank, does not depend on the scale, and stays continuous where the
-    number of nonzero singular values jumps; its slope is infinite there, so that a gradient at a
-    singular matrix is not finite. The zero matrix has 0. Since the scale does not count, features
-    that have all but vanished may have a large one: look at their size as well.
+    It lies between 1 and the rank, is 0 for the zero matrix, and does not depend on the scale:
+    features that have all but vanished may have a large one. It is continuous; at a singular matrix
+    its slope is infinite (Roy & Vetterli 2007).
 
     Args:
         matrix: Weights, or features over a batch (not centred here).
 
     Raises:
         ValueError: `matrix` is no matrix, or not finite.
-        RuntimeError: A traced value is such.
-
-    References:
-        Roy & Vetterli (2007), The effective rank.
     """
     matrix = _matrix(matrix)
     # The scale does not count; this one keeps sums and shares in the range of float32.
@@ -137,16 +111,15 @@ def effective_rank(matrix: Real[ArrayLike, "..."]) -> Float[Array, ""]:
 
 
 def dead_units(activations: Real[ArrayLike, "..."], threshold: ArrayLike = 0.0) -> Int[Array, ""]:
-    r"""Count the units whose activation never exceeds a threshold in absolute value on a batch.
+    """Count the units whose activation never exceeds a threshold in absolute value on a batch.
 
     Args:
         activations: Shape (n, d), one column for each unit.
-        threshold: In the units of the activations. 0 counts the units that are exactly silent, as a
-            dead ReLU is; a smooth unit needs more.
+        threshold: At least 0, in the units of the activations. 0 counts the units that are exactly
+            silent, as a dead ReLU is; a smooth unit needs more.
 
     Raises:
-        ValueError: `activations` is no matrix or not finite, or `threshold` is negative.
-        RuntimeError: A traced value is such.
+        ValueError: An argument is not as stated, or not finite.
 
     Example:
         >>> import jax.numpy as jnp
@@ -164,22 +137,17 @@ def symmetry_breaking_strength(
     r"""Return $\Delta_V = \|(I - \bar V) \nabla \ell\|$, the gradient that breaks a symmetry.
 
     $\bar V = |V|^{-1} \sum_{g \in V} g$ projects on what all elements fix. At a point that $V$
-    fixes, a loss that is invariant under $V$ has $\Delta_V = 0$: nothing pushes out. The elements
-    have to act by orthogonal matrices, as permutations and sign flips do.
+    fixes, a loss that is invariant under $V$ has $\Delta_V = 0$ (Ziyin, Xu & Chuang 2024, section
+    4, before Theorem 6). The elements have to act by orthogonal matrices, as permutations do.
 
     Args:
-        group: A finite group.
-        gradient: The gradient, a point that the group acts on.
+        group: A finite group, small enough to list.
+        gradient: The gradient, finite floating-point arrays that the group acts on.
         elements: The elements of the subgroup $V$, all of them, stacked on a leading axis of each
             leaf; by default the whole group. Elements that are no subgroup are not noticed.
 
     Raises:
-        ValueError: The group is too large to list, the gradient holds no floating-point arrays, is
-            not finite, or does not fit the group.
-        RuntimeError: A traced value is such.
-
-    References:
-        Ziyin, Xu & Chuang (2024), section 4, before Theorem 6.
+        ValueError: The group or the gradient is not as stated.
 
     Example:
         >>> import jax.numpy as jnp

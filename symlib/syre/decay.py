@@ -1,8 +1,7 @@
 r"""Weight decay towards an anchor, as optax transformations: syre and L2 Init.
 
-Both add $2 \gamma (\varphi - \theta_0)$ to the gradient. The anchor $\theta_0$ is a small random
-point in syre (Ziyin, Xu & Chuang 2024) and the initial weights in L2 Init. Weight decay is the case
-$\theta_0 = 0$, `optax.add_decayed_weights(2 * gamma)`.
+Both add $2 \gamma (\varphi - \theta_0)$ to the gradient: $\theta_0$ is a small random point in syre
+(Ziyin, Xu & Chuang 2024), the initial weights in L2 Init, 0 in `optax.add_decayed_weights`.
 """
 
 from collections.abc import Callable
@@ -20,9 +19,8 @@ from symlib.syre.anchor import array_leaves, draw_anchor
 class AnchoredDecayState(NamedTuple):
     """What `anchored_decay` keeps: the anchor and the deviation of the metric, or their key's data.
 
-    With a key, the anchor only marks which leaves are arrays, by an empty array each: `jit` makes
-    arrays of Python numbers too, and the update could not tell them apart. Data of a key, since
-    a key itself is neither pickled nor serialised. The number of steps is kept for a schedule.
+    With a key, the anchor only marks which leaves are arrays, by an empty array each, since `jit`
+    makes arrays of Python numbers too. Data, since a key itself is not serialised.
     """
 
     anchor: PyTree
@@ -43,28 +41,22 @@ def anchored_decay(
     r"""Add $2 \gamma D (\varphi - \theta_0)$ to the gradient: syre as an optax transformation.
 
     `optax.chain(anchored_decay(key, gamma=...), optimizer)` on the loss itself takes the steps of
-    `optimizer` on the biased loss of `remove_symmetry` with the same key, if it starts at
-    $\varphi = \theta + \theta_0$; with any optimiser, since both hand it the same gradient. The
-    parameters are the model to deploy: nothing is to be undone.
+    `optimizer` on the biased loss of `remove_symmetry` (Ziyin, Xu & Chuang 2024, eqs. 2 and 3) with
+    the same key, if it starts at $\varphi = \theta + \theta_0$. The parameters are the model to
+    deploy: nothing is to be undone.
 
-    Behind `optax.scale_by_adam` and before the learning rate, the decay is decoupled as in AdamW.
-    Adam then does not rescale it. That is another method: the steps differ.
+    Behind `optax.scale_by_adam` and before the learning rate, the decay is decoupled as in AdamW:
+    Adam does not rescale it, and the steps differ.
 
     Args:
         key: As in `remove_symmetry`, and so are `sigma0`, `mask` and `metric_spread`.
         gamma: Strength of the decay, at least 0; or a schedule as in optax, a function of the
             number of steps that were taken.
-        store: Keep the anchor in the state, one number a parameter; or draw it again from its key
-            in every step. Then it is `draw_anchor(..., hashed=True)`, of a uniform law: JAX's own
-            generator needs more time than the rest of a small network's step, and more memory for
-            its bits than the anchor takes.
+        store: Keep the anchor in the state, one number a parameter; or draw it in every step, as
+            `draw_anchor(..., hashed=True)`: another anchor, of a uniform law.
 
     Raises:
         ValueError: As in `remove_symmetry`; or the update is called without the parameters.
-        RuntimeError: A traced value is such.
-
-    References:
-        Ziyin, Xu & Chuang (2024), eqs. 2 and 3, with $\varphi = \theta + \theta_0$.
 
     Example:
         >>> import jax, jax.numpy as jnp, optax
@@ -112,20 +104,16 @@ def anchored_decay(
 def decay_to_initial(gamma: ArrayLike) -> optax.GradientTransformation:
     r"""Add $2 \gamma (\varphi - \varphi_0)$ to the gradient; $\varphi_0$ are the initial weights.
 
-    The method is known as L2 Init. It is syre with the initial weights as the anchor: a start at a
-    symmetric point makes a symmetric anchor, which breaks nothing. What is no floating-point array
-    has no decay, as in `anchored_decay`.
+    L2 Init (Kumar, Marklund & Van Roy 2023) is syre with the initial weights as the anchor: a start
+    at a symmetric point makes a symmetric anchor, which breaks nothing. Only floating-point arrays
+    decay.
 
     Args:
         gamma: Strength of the decay, at least 0.
 
     Raises:
-        ValueError: `gamma` is negative or not finite, no parameter is a floating-point array, one
-            is complex, or the update is called without the parameters.
-
-    References:
-        Kumar, Marklund & Van Roy (2023), Maintaining plasticity in continual learning via
-        regenerative regularization.
+        ValueError: `gamma` is not as stated, no parameter is a floating-point array, one is
+            complex, or the update is called without the parameters.
     """
     gamma = nonnegative("gamma", gamma)
 

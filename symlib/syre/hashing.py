@@ -1,8 +1,7 @@
-r"""Random numbers that cost almost nothing to draw again: a hash of the place of each number.
+"""Random numbers that cost almost nothing to draw again: a hash of the place of each number.
 
-JAX's generator writes its bits to memory, which takes longer than reading stored numbers. A hash of
-few instructions is fused with whatever uses the number. It is no source of randomness for
-sampling: use it where each number is used once and only has to have no structure.
+JAX's generator writes its bits to memory, a hash is fused with whatever uses the number. It is no
+source of randomness for sampling: use each number once, where it only has to have no structure.
 """
 
 import math
@@ -19,8 +18,9 @@ def hashed_uniform(
 ) -> Float[Array, "..."]:
     r"""Draw from the uniform law on $[-\sqrt3, \sqrt3)$: mean 0, variance 1.
 
-    The number at place i is a hash of i and of the key, with a resolution of $2^{-22}$. The same
-    key gives the same numbers on every device and in every version.
+    The number at place i is a hash of i and of the key, with a resolution of $2^{-22}$: the same on
+    every device and in every version. Its mixing step is Appleby's (2011, MurmurHash3), taken
+    twice.
 
     Args:
         key: Random key.
@@ -28,10 +28,7 @@ def hashed_uniform(
         dtype: A floating-point type. Numbers of half precision are rounded ones of float32.
 
     Raises:
-        ValueError: The shape has too many entries, which would repeat, or `dtype` is another type.
-
-    References:
-        Appleby (2011), MurmurHash3, for the step that mixes 32 bits, taken twice.
+        ValueError: An argument is not as stated: more entries would repeat.
     """
     if not jnp.issubdtype(dtype, jnp.floating):
         raise ValueError(f"{caller()}: dtype has to be a floating-point type, got {dtype}.")

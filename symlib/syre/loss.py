@@ -1,14 +1,9 @@
 r"""Remove symmetries from a loss: weight decay towards a small random anchor (syre).
 
-$\ell_r(\theta) = \ell(\theta + \theta_0) + \gamma \|\theta\|^2$ with a fixed random $\theta_0$
-(Ziyin, Xu & Chuang 2024, eq. 2). In $\varphi = \theta + \theta_0$, the parameters that the model
-sees, this is $\ell(\varphi) + \gamma \|\varphi - \theta_0\|^2$: the loss keeps its symmetries and
-the decay, whose centre is no symmetric point, has none of them. With $\gamma = 0$ nothing is
-broken: the biased loss is the loss, shifted.
-
-At a symmetric point of a reflection with projection $P$ the loss has no gradient along $P$, and
-the decay has one of norm $2 \gamma \|P \theta_0\|$, on average close to
-$2 \gamma \sigma_0 \sqrt{\mathrm{rank} P}$. It pushes the parameters out of the symmetric point.
+In $\varphi = \theta + \theta_0$, the parameters that the model sees, the biased loss is
+$\ell(\varphi) + \gamma \|\varphi - \theta_0\|^2$. At a symmetric point of a reflection with
+projection $P$ the decay alone has a gradient along $P$, of norm $2 \gamma \|P \theta_0\|$: it
+pushes out.
 """
 
 from collections.abc import Callable
@@ -36,45 +31,36 @@ def remove_symmetry(
     r"""Return the biased loss and the anchor $\theta_0$ of syre.
 
     $\ell_r(\theta) = \ell(\theta + \theta_0) + \gamma \|\theta\|_D^2$, with
-    $\theta_0 \sim N(0, \sigma_0^2)$ and $\|\theta\|_D^2 = \sum_i D_i \theta_i^2$. Train the
-    biased loss in place of the loss, from the same start and with any optimiser that has no weight
-    decay of its own. The model to deploy is then $\theta + \theta_0$: see `deployed`.
-    `symlib.syre` has the same method as an optax transformation.
+    $\theta_0 \sim N(0, \sigma_0^2)$ and $\|\theta\|_D^2 = \sum_i D_i \theta_i^2$ (Ziyin, Xu &
+    Chuang 2024, eqs. 2 and 3). With a spread of 0 the metric $D$ is 1, the plain form. Else
+    $D_i \sim \mathrm{Uniform}(1 - s, 1 + s)$, the advanced form, for losses with uncountably many
+    symmetries, such as rotations.
 
-    With a spread of 0 the metric $D$ is the identity: the plain form, eq. 2. Else
-    $D_i \sim \mathrm{Uniform}(1 - s, 1 + s)$: the advanced form, eq. 3, for losses with uncountably
-    many symmetries, such as rotations.
+    Train the biased loss from the same start, with any optimiser that has no weight decay of its
+    own; deploy $\theta + \theta_0$ (`deployed`). `anchored_decay` is the same for optax.
 
     Args:
         loss: Function `(params, *args) -> scalar`, or `-> (scalar, aux)` with `has_aux`.
-        params: The parameters, for their shapes: floating-point arrays, of jax or numpy, in any
-            pytree. Whatever a network holds beside these is left alone: Python numbers, integer
-            arrays, keys, functions, None.
+        params: The parameters, for their shapes: real floating-point arrays, of jax or numpy, in
+            any pytree. Other leaves, Python numbers among them, are left alone.
         key: Random key of the anchor and the metric.
-        gamma: Strength of the decay, at least 0. Many libraries call $2 \gamma$ the weight decay.
-            A loss has no step: `anchored_decay` takes a schedule.
+        gamma: Strength of the decay, at least 0; many libraries call $2 \gamma$ the weight decay.
+            With 0 the loss is shifted, and nothing broken. `anchored_decay` takes a schedule.
         sigma0: Standard deviation of the anchor, at least 0: a number, or a pytree of numbers, or a
             function, as `mask`. By default `default_sigma0`.
-        mask: What gets an anchor and a decay. True, or a pytree of True and False that matches
-            `params` or its upper levels, such as {"encoder": True, "decoder": False}.
-            Or a function of the parameters that returns such a tree, as in optax; it sees None in
-            place of what is no floating-point array.
+        mask: What gets an anchor and a decay: True, or a pytree of True and False that matches
+            `params` or its upper levels, such as {"encoder": True, "decoder": False}; or a function
+            of the parameters that returns one, and sees None for what is no floating-point array.
         metric_spread: $s$, from 0 to below 1.
-        has_aux: Whether the loss returns a pair, of the scalar and of anything else, such as the
-            state of a network.
+        has_aux: Whether the loss returns a pair, of the scalar and of anything else.
 
     Returns:
         The biased loss, a function as `loss` that passes its further arguments and `aux` on; and
         $\theta_0$, a pytree as `params` with None where nothing is added.
 
     Raises:
-        ValueError: `gamma`, `sigma0` or `metric_spread` is out of range; nothing is left to bias; a
-            selected array is complex; `mask` or `sigma0` does not match `params`. The biased loss:
-            the parameters do not match the anchor, or the loss is no scalar.
-        RuntimeError: A traced value is such.
-
-    References:
-        Ziyin, Xu & Chuang (2024), eqs. 2 and 3.
+        ValueError: An argument is not as stated, or nothing is left to bias. The biased loss: the
+            parameters do not match the anchor, or the loss is no scalar.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -112,11 +98,7 @@ def remove_symmetry(
 
 
 def deployed(params: PyTree, theta_0: PyTree) -> PyTree:
-    r"""Return $\theta + \theta_0$, the parameters that the model sees.
-
-    Raises:
-        ValueError: A leaf of `params` has another shape than its part of the anchor.
-    """
+    r"""Return $\theta + \theta_0$, what the model sees; other shapes raise a ValueError."""
 
     def add(anchor, leaf):
         if anchor is None:

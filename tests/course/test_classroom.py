@@ -203,11 +203,18 @@ ANSWERS = [
 
 DEAF = "import signal, time\nsignal.pthread_sigmask(0, [14])\ntime.sleep(99)"
 
+# An endless loop that leaves the processor to others: for the marker it is one like any other.
+IDLE = "import time\nwhile True: time.sleep(1)"
+
 # Name: (cells behind the blank ones, marks that they deserve, words of the status).
 HOSTILE = {
     "endless loop": ([RIGHT, "while True: pass"], 3, "code cell 3 was stopped: it took too long"),
     "catches the alarm": (
-        [RIGHT, "while True:\n    try:\n        while True: pass\n    except BaseException: pass"],
+        [
+            RIGHT,
+            "import time\nwhile True:\n    try:\n        while True: time.sleep(1)\n"
+            "    except BaseException: pass",
+        ],
         3,
         ("marked", "was stopped: it took too long"),
     ),
@@ -217,7 +224,7 @@ HOSTILE = {
         "was stopped: it took too long",
     ),
     "endless answer": (
-        [RIGHT, "def flip_second(theta):\n    while True: pass"],
+        [RIGHT, "import time\ndef flip_second(theta):\n    while True: time.sleep(1)"],
         3,
         "marked",
     ),
@@ -295,7 +302,7 @@ HOSTILE = {
         "its process ended",
     ),
     "many endless loops": (
-        [RIGHT, *[f"while True: {i}" for i in range(20)]],
+        [RIGHT, *[f"{IDLE}  # {i}" for i in range(20)]],
         3,
         "took too long together",
     ),
@@ -335,7 +342,7 @@ HOSTILE = {
     ),
     "a very long answer": ([RIGHT, "rank = list(range(5_000_000))"], 3, "marked"),
     "an alarm of its own": (
-        [RIGHT, "import signal\nsignal.signal(signal.SIGALRM, signal.SIG_IGN)\nwhile True: pass"],
+        [RIGHT, "import signal\nsignal.signal(signal.SIGALRM, signal.SIG_IGN)\n" + IDLE],
         3,
         "took too long",
     ),

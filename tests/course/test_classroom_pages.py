@@ -1,7 +1,9 @@
 """Every check of every exercise page: the solution passes, the blank does not, and each known wrong
 answer gets a hint of its own."""
 
+import contextlib
 import importlib
+import io
 import re
 
 import jax
@@ -34,18 +36,24 @@ def page(request):
     return request.param
 
 
-def blank_names(source):
-    """Return the names after every cell of a page but the solutions and what they print."""
-    namespace = {"__name__": "__main__"}
-    for cell in notebooks.convert(source).cells:
-        tags = cell.metadata.get("tags", [])
-        if cell.cell_type == "code" and not {"remove-cell", "solution"} & set(tags):
-            exec(cell.source, namespace)
-    return namespace
+def run_blank(source):
+    """Run a blank notebook; return its names, and (what is stored, what it printed) by cell.
+
+    In a notebook the cells would do the same but for what they display, and they only print.
+    """
+    namespace, shown = {"__name__": "__main__"}, []
+    for cell in nbformat.read(notebooks.blank_path(source), as_version=4).cells:
+        if cell.cell_type == "code" and "remove-cell" not in cell.metadata.get("tags", []):
+            with contextlib.redirect_stdout(io.StringIO()) as printed:
+                exec(cell.source, namespace)
+            stored = [(output.get("name"), output.get("text")) for output in cell.outputs]
+            text = printed.getvalue()
+            shown.append((stored, [("stdout", text)] if text else []))
+    return namespace, shown
 
 
 def test_stored_pages_earn_nothing_when_blank_and_everything_with_the_solutions(page):
-    """nbval, which runs the pages, proves that they print this today."""
+    """That they print this today is proved by nbval, and of blank pages by the next test."""
     checks = checks_of(number(page))
     questions = dict.fromkeys(map(question_of, checks))
     assert questions
@@ -63,11 +71,13 @@ def test_stored_pages_earn_nothing_when_blank_and_everything_with_the_solutions(
     assert said == {"blank": dict.fromkeys(questions, 0), "solution": marks}
 
 
-def test_each_known_wrong_answer_gets_its_own_hint(page):
+def test_a_blank_page_prints_what_it_stores_and_each_wrong_answer_gets_its_own_hint(page):
     bank = importlib.import_module(f"tests.course.wrong_answers.page_{number(page)}").WRONG
     checks = checks_of(number(page))
     assert list(bank) == list(checks), "every check has wrong answers"
-    blank = blank_names(page)
+    blank, shown = run_blank(page)
+    assert [stored for stored, _ in shown] == [printed for _, printed in shown]
+    assert any(stored for stored, _ in shown)
     for name, wrong_answers in bank.items():
         hints = set()
         for code, words in wrong_answers:

@@ -80,7 +80,7 @@ def found_in(folder, words):
 
 
 def test_the_class_edition_has_no_solutions_in_any_file(small_book):
-    run(small_book, "tools.editions", "class")
+    editions.main("class", small_book)
     output = small_book / "_build" / "class"
     for words in SECRETS:
         assert found_in(output, words) == []
@@ -93,7 +93,7 @@ def test_the_class_edition_has_no_solutions_in_any_file(small_book):
 
 
 def test_the_teachers_edition_has_them_open_and_the_notes(small_book):
-    run(small_book, "tools.editions", "teacher")
+    editions.main("teacher", small_book)
     html = small_book / "_build" / "teacher" / "html"
     page = (html / "notebooks" / "exercises" / "01-page.html").read_text("utf-8")
     assert "The thought behind" in page and "The number is 42" in page

@@ -71,10 +71,16 @@ def small_book(tmp_path_factory):
     return root
 
 
+@pytest.fixture(autouse=True)
+def own_library(monkeypatch, small_book):
+    """Let the pages of the copy find its symlib, in the processes that the tools start."""
+    monkeypatch.setenv("PYTHONPATH", str(small_book))
+
+
 def generate(root):
     """Write the notebooks of a copy, unless they are what their sources say."""
     if notebooks.differences(root):
-        run(root, "tools.notebooks")
+        notebooks.main(root=root)
 
 
 def test_every_notebook_is_what_its_source_says():
@@ -114,17 +120,23 @@ def test_the_first_code_cell_installs_symlib_from_the_public_address():
         assert "remove-cell" in first.metadata.tags
 
 
-def test_a_page_follows_its_source_and_the_library(small_book):
+def failure(root):
+    """Return what a build that fails says."""
+    with pytest.raises(SystemExit) as failed:
+        build.main(root)
+    assert not (root / "_build" / "html.digest").exists()
+    return str(failed.value)
+
+
+def test_a_page_follows_its_source_and_the_library(small_book, capsys):
     """The whole life of a page: written, built, served again, changed, broken, mended."""
     page = small_book / "_build" / "html" / "notebooks" / "01-page.html"
     constant = small_book / "symlib" / "constant.py"
     source = small_book / "book" / "01-page.md"
 
-    said = run(small_book, "tools.build", check=False)
-    assert said.returncode
-    assert "notebooks/01-page.ipynb is missing: run `make notebooks`" in said.stdout
-    run(small_book, "tools.notebooks")
-    run(small_book, "tools.build")
+    assert "notebooks/01-page.ipynb is missing: run `make notebooks`" in failure(small_book)
+    notebooks.main(root=small_book)
+    build.main(small_book)
     html = page.read_text("utf-8")
     assert 'The value is <span class="pasted-text">1.25</span>' in html
     assert html.count('alt="slope ') == 3
@@ -133,73 +145,64 @@ def test_a_page_follows_its_source_and_the_library(small_book):
 
     # Nothing changed: nothing is built.
     before = page.stat().st_mtime_ns
-    assert "up to date" in run(small_book, "tools.build").stdout
+    capsys.readouterr()
+    build.main(small_book)
+    assert "up to date" in capsys.readouterr().out
     assert page.stat().st_mtime_ns == before
-
-    # A change in the library re-executes the page.
-    constant.write_text("VALUE = 1.75\n")
-    run(small_book, "tools.build")
-    assert "1.75" in page.read_text("utf-8")
-    assert "1.25" not in page.read_text("utf-8")
 
     # A claim that has become false fails the build, and says which sentence.
     constant.write_text("VALUE = 2.5\n")
-    said = run(small_book, "tools.build", check=False)
-    assert said.returncode
-    assert "this is now false: 'The value is below two.'" in said.stdout
-    assert not (small_book / "_build" / "html.digest").exists()
+    assert "this is now false: 'The value is below two.'" in failure(small_book)
 
-    # A changed tag or alt text shows, although the code is the same.
-    constant.write_text("VALUE = 1.25\n")
+    # A changed tag or alt text is no change of the code, and the notebook is to show it.
     source.write_text(PAGE.replace("A line that rises.", "A line that goes up."))
-    said = run(small_book, "tools.build", check=False)
-    assert "notebooks/01-page.ipynb differs from book/01-page.md" in said.stdout
-    run(small_book, "tools.notebooks")
-    run(small_book, "tools.build")
-    assert 'alt="A line that goes up."' in page.read_text("utf-8")
+    assert "notebooks/01-page.ipynb differs from book/01-page.md" in failure(small_book)
 
-    # A warning of the renderer fails the build.
-    source.write_text(PAGE + "\nSee [nowhere](nowhere.md).\n")
-    run(small_book, "tools.notebooks")
-    said = run(small_book, "tools.build", check=False)
-    assert said.returncode and "nowhere.md" in said.stdout
+    # A change in the library executes the page again, and the page shows all that changed. A
+    # warning of the renderer fails the build, and the pages are there to look at.
+    constant.write_text("VALUE = 1.75\n")
+    source.write_text(source.read_text() + "\nSee [nowhere](nowhere.md).\n")
+    notebooks.main(root=small_book)
+    assert "have the warnings or errors above" in failure(small_book)
+    assert "nowhere.md" in capsys.readouterr().out
+    html = page.read_text("utf-8")
+    assert "1.75" in html and "1.25" not in html
+    assert 'alt="A line that goes up."' in html
+    constant.write_text("VALUE = 1.25\n")
     source.write_text(PAGE)
-    run(small_book, "tools.notebooks")
+    notebooks.main(root=small_book)
 
 
-def test_regenerating_changes_nothing(small_book):
+def test_regenerating_changes_nothing(small_book, capsys):
     generate(small_book)
     path = small_book / "notebooks" / "01-page.ipynb"
     before = path.read_bytes()
     shutil.rmtree(small_book / "_build", ignore_errors=True)
-    assert "wrote" not in run(small_book, "tools.notebooks").stdout
+    capsys.readouterr()
+    notebooks.main(root=small_book)
+    assert "wrote" not in capsys.readouterr().out
     assert path.read_bytes() == before
     assert before.count(b"data:image/png") == 1, "frames behind the first belong to the page"
 
 
-def test_strict_nbval_passes_a_true_notebook_and_fails_a_falsified_one(small_book):
+def test_strict_nbval_passes_true_cells_and_fails_falsified_ones(small_book):
     generate(small_book)
     path = small_book / "notebooks" / "01-page.ipynb"
-    true = path.read_text("utf-8")
-    changes = (("[1.25]", "[1.26]"), ('papermill.record/text/plain": "1.25', None))
-    false = []
-    for number, (old, new) in enumerate(changes):
-        false.append(path.with_name(f"false-{number}.ipynb"))
-        false[-1].write_text(true.replace(old, new or old.replace("1.25", "1.26")), "utf-8")
-        assert false[-1].read_text("utf-8") != true
-    # One start of pytest for all three.
-    options = ("-q", "--nbval", "-p", "no:cacheprovider", "notebooks")
+    notebook = json.loads(path.read_text("utf-8"))
+    code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    (claim,) = (json.dumps(cell) for cell in code if cell["source"][0].startswith("claim("))
+    for old in ("[1.25]", 'papermill.record/text/plain": "1.25'):
+        assert claim.count(old) == 1
+        notebook["cells"].append(json.loads(claim.replace(old, old.replace("1.25", "1.26"))))
+    false = path.with_name("false.ipynb")
+    false.write_text(json.dumps(notebook), "utf-8")
+    options = ("-q", "--nbval", "-p", "no:cacheprovider", false.relative_to(small_book))
     done = run(small_book, "pytest", *options, check=False)
-    for other in false:
-        other.unlink()
+    false.unlink()
     assert done.returncode == 1, done.stdout
-    failed = re.findall(r"^FAILED notebooks/([\w-]+)\.ipynb::", done.stdout, re.M)
-    assert sorted(failed) == ["false-0", "false-1"], done.stdout
-    assert f"2 failed, {3 * number_of_code_cells(true) - 2} passed" in done.stdout
-
-
-def number_of_code_cells(text):
-    return sum(cell["cell_type"] == "code" for cell in json.loads(text)["cells"])
+    failed = re.findall(r"^FAILED notebooks/false\.ipynb::Cell (\d+)", done.stdout, re.M)
+    assert failed == [str(len(code)), str(len(code) + 1)], done.stdout
+    assert f"2 failed, {len(code)} passed" in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@ import html.parser
 import http.server
 import os
 import re
-import shutil
 import subprocess
 import sys
 import threading
@@ -18,6 +17,7 @@ from docutils.nodes import make_id
 
 from symcourse.page.flipbook import MAX_FRAMES
 from tests.debian import program
+from tests.small_book import keep_stored_executions
 from tools import build, evidence, notebooks, scoreboard, sources
 
 HTML = build.ROOT / "_build" / "html"
@@ -36,27 +36,14 @@ FLAGS = [
 ]
 
 
-def keep_stored_executions():
-    """Let the build take the outputs of the exercise pages from the stored notebooks.
-
-    nbval executes them in the same run and compares the outputs, so a second execution shows
-    nothing new and costs minutes. Only in a fresh clone under CI: elsewhere a stored output could
-    be older than symlib. Chapters are executed by the build, since stored ones lack the frames of
-    flipbooks, and test_chapters_print_what_their_notebooks_store does for them what nbval does.
-    """
-    store = build.ROOT / "_build" / "executed"
-    store.mkdir(parents=True, exist_ok=True)
-    for source in notebooks.sources():
-        if source.parent.name == "exercises":
-            key = notebooks.execution_key(notebooks.convert(source))
-            shutil.copy(notebooks.notebook_path(source), store / f"{key}.ipynb")
-
-
 @pytest.fixture(scope="module")
 def site():
     """Build the book if it is not up to date, and return its folder."""
+    # Only in a fresh clone: elsewhere a stored output could be older than symlib. The chapters are
+    # executed, since stored ones lack the frames of flipbooks, and
+    # test_chapters_print_what_their_notebooks_store compares them.
     if os.environ.get("CI"):
-        keep_stored_executions()
+        keep_stored_executions(build.ROOT, filter(notebooks.is_exercise, notebooks.sources()))
     # As a reader would, in a process of its own: it leaves an event loop to the collector.
     subprocess.run([sys.executable, "-m", "tools.build"], cwd=build.ROOT, check=True)
     return HTML

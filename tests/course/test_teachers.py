@@ -2,7 +2,6 @@
 
 import csv
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +11,7 @@ import yaml
 
 from symcourse.classroom.check import checks_of
 from tests.debian import program
-from tests.small_book import HEADER, copy_project, run
+from tests.small_book import HEADER, copy_project, keep_stored_executions, run
 from tools import notebooks
 
 ROOT = notebooks.ROOT
@@ -43,10 +42,7 @@ def school(tmp_path_factory):
         f"notebooks/exercises/{NAME}.ipynb",
     )
     (root / ".venv").symlink_to(sys.prefix)
-    executed = ROOT / "_build" / "executed"
-    if executed.exists():  # of the same pages: there is no need to run them again
-        (root / "_build").mkdir()
-        shutil.copytree(executed, root / "_build" / "executed")
+    keep_stored_executions(root, [ROOT / "book" / "exercises" / f"{NAME}.md"])
     blocks = re.findall(r"^```bash\n(.*?)^```", PAGE.read_text("utf-8"), re.M | re.S)
     # make itself would first install an environment for this copy: see the last test.
     stand_in = 'make() { .venv/bin/python -m tools.editions "$1"; }'

@@ -337,11 +337,16 @@ def test_a_log_file_sees_no_bar(home, capsys):
 
 
 @pytest.mark.parametrize(
-    ("name", "module"), [("digits", "sklearn.datasets"), ("mnist", "pooch"), ("mnist", "tqdm.auto")]
+    ("name", "module", "packages"),
+    [
+        ("digits", "sklearn.datasets", "scikit-learn"),
+        ("mnist", "pooch", "pooch tqdm"),
+        ("mnist", "tqdm.auto", "pooch tqdm"),
+    ],
 )
-def test_a_missing_package_is_named_with_its_remedy(home, monkeypatch, name, module):
+def test_a_missing_package_is_named_with_its_remedy(home, monkeypatch, name, module, packages):
     monkeypatch.setitem(sys.modules, module, None)
-    words = rf'{name} needs the package {module}: run pip install "\.\[classroom\]" in your copy'
+    words = f"{name} needs the package {module}: run pip install {packages}\\.$"
     with pytest.raises(ImportError, match=words):
         data.load(name)
 

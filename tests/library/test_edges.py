@@ -3,6 +3,7 @@
 Each test holds a number that was wrong without a word, or a NaN that nothing named.
 """
 
+import inspect
 import math
 
 import equinox as eqx
@@ -174,14 +175,15 @@ def test_the_bound_is_above_grae(dtype, tolerance):
 def test_data_that_the_law_does_not_have_are_refused(observation, wrong):
     x = X.copy()
     x[3] = wrong
-    name = "x has to be in" if observation is BERNOULLI else "x has to be fin"
+    wanted = "has to be in" if observation is BERNOULLI else "has to be fin"
     calls = objectives(jnp.float32, observation, x)
     calls["loss"] = lambda z: observation.loss(jnp.asarray(LOGITS), jnp.asarray(x))
     calls["curvature"] = lambda z: curvature(
         lambda z: jnp.asarray(W, jnp.float32) @ z, jnp.asarray(x), z, observation
     )
-    for call in calls.values():
-        with pytest.raises(ValueError, match=name):
+    for label, call in calls.items():
+        name = "target" if label == "loss" else "x"
+        with pytest.raises(ValueError, match=f": {name} {wanted}"):
             call(Z_(jnp.float32))
 
     def batch(x):  # the gradient with respect to the mean, as in training
@@ -198,6 +200,13 @@ def test_data_that_the_law_has_are_taken():
     logits = jnp.asarray(LOGITS)
     for x in (np.array([0, 1, 1, 0, 1], np.uint8), jnp.array([0.0, 1, 1, 0, 1], jnp.bfloat16)):
         assert BERNOULLI.loss(logits, x) == BERNOULLI.loss(logits, x.astype(np.float32))
+
+
+def test_lists_are_taken_for_vectors():
+    bare = inspect.unwrap(beta_vae)  # without the tests' own check of annotations
+    key, ones = jax.random.key(0), jnp.ones(2)
+    found = bare(key, lambda z: z, [1.0, 1.0], [0.0, 0.0], [1.0, 1.0], 1.0)
+    assert found == beta_vae(key, lambda z: z, ones, 0 * ones, ones, 1.0)
 
 
 def test_an_observation_and_an_output_have_one_shape():

@@ -1,5 +1,6 @@
 """The laws of a group and of its action, run over a registry of groups."""
 
+import inspect
 import math
 from collections import Counter
 from typing import NamedTuple
@@ -12,8 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.flatten_util import ravel_pytree
 from scipy import linalg, stats
+from scipy.special import logsumexp
 
 from symlib.groups import (
+    FiniteGroup,
     Group,
     HiddenPermutation,
     Orthogonal,
@@ -23,7 +26,9 @@ from symlib.groups import (
     Scaling,
     SignFlip,
     Translation,
+    invariance_error,
 )
+from symlib.posteriors import DiagonalGaussian, IsotropicGaussian, Symmetrized, sampled_log_ratio
 
 
 class Case(NamedTuple):
@@ -292,6 +297,55 @@ def test_the_library_calls_what_a_subclass_overrides():
     assert_close(both, (jnp.array([-1.0, 2.0]), -jnp.ones(1)), 0)
     with pytest.raises(ValueError, match=r"order is 2, but elements\(\) gives 1"):
         Product(Short(1), SignFlip(1)).elements()
+
+
+class Shifts(FiniteGroup):
+    """The cyclic shifts of a vector: a group of one's own in ten lines."""
+
+    n: int
+    k: float = 0.5  # a field of any kind
+
+    def elements(self):
+        return jnp.arange(self.n)
+
+    def act(self, g, z):
+        return jnp.roll(z, g)
+
+
+def test_a_finite_group_of_ones_own_needs_a_list_and_an_action(x64):
+    group, z = Shifts(4), jnp.array([0.3, -1.0, 2.0, 0.1])
+    assert group.order == 4 and group.identity() == 0
+    base = DiagonalGaussian(jnp.array([3.0, 0.0, 1.0, -1.0]), jnp.array([1.0, 2.0, 0.5, 1.0]))
+    posterior = Symmetrized(base, group)
+    images = np.stack([base.log_prob(jnp.roll(z, shift)) for shift in range(4)])
+    np.testing.assert_allclose(posterior.log_prob(z), logsumexp(images) - math.log(4))
+    np.testing.assert_allclose(
+        posterior.log_ratio(z), base.log_prob(z) - logsumexp(images) + math.log(4)
+    )
+    draws = jax.vmap(group.sample)(jax.random.split(jax.random.key(0), 400))
+    assert np.all(np.abs(np.bincount(draws, minlength=4) - 100) < 45)
+    assert invariance_error(jnp.sum, group, z) < 1e-12 < invariance_error(jnp.argmax, group, z)
+    both = Product(group, SignFlip(1))
+    assert both.order == 8 and both.elements()[0].shape == (8,)
+    for call in (lambda: group.inverse(1), lambda: group.compose(1, 2)):
+        with pytest.raises(ValueError, match="has no method"):
+            call()
+
+
+def test_messages_of_groups_name_the_call_and_a_bound_that_there_is():
+    with pytest.raises(ValueError, match=r"^SignFlip\.act: a sign has to be"):
+        SignFlip(1).act(2.0, jnp.ones(1))
+    group = Product(Orthogonal(2), SignFlip(1))
+    base = IsotropicGaussian((jnp.ones((3, 2)), jnp.ones(1)), 1.0)
+    with pytest.raises(ValueError, match="log_prob: no closed.*posteriors.sampled_log_ratio"):
+        Symmetrized(base, group).log_prob(base.mean)
+    key = jax.random.key(0)
+    assert sampled_log_ratio(key, base, group, base.mean, 8) <= math.log(8)
+    mirror = Reflection.swap(2, [0], [1])
+    reflected = inspect.unwrap(Reflection.reflect)(mirror, [1.0, 2.0])
+    np.testing.assert_allclose(reflected, [2, 1])
+    with pytest.raises(ValueError, match="IsotropicGaussian: variance .*, got -1"):
+        IsotropicGaussian(jnp.ones(2), -1.0)
 
 
 # ---- Uniformity ----

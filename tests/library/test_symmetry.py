@@ -270,7 +270,7 @@ def test_invariance_error_of_counts_and_truths():
 
 def test_non_compact_group_asks_for_elements():
     point, key = (jnp.ones(2), jnp.ones(2)), jax.random.key(0)
-    with pytest.raises(ValueError, match="pass the elements to try"):
+    with pytest.raises(ValueError, match="Pass them as `elements`"):
         invariance_error(lambda pair: pair[0], Scaling(), point, key)
     with pytest.raises(ValueError, match="num_elements has to be an integer of at least 1"):
         invariance_error(lambda z: z, SignFlip(2), jnp.ones(2), key, num_elements=0)

@@ -13,6 +13,7 @@ import pytest
 from IPython.core.inputtransformer2 import TransformerManager
 
 import symlib
+from symcourse.__main__ import main
 from symcourse.classroom import sandbox
 from tests.project.test_project import PROJECT, read
 from tools import notebooks
@@ -108,11 +109,25 @@ def test_a_folder_of_one_of_our_names_does_not_run_in_place_of_ours(tmp_path):
     assert not (tmp_path / "imported").exists()
 
 
-def test_command_without_the_classroom_packages_says_what_to_install():
-    code = "import sys, runpy; sys.modules['tqdm'] = None; runpy.run_module('symcourse.__main__')"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 1
-    assert done.stderr == (
-        'symcourse needs the package tqdm: run pip install ".[classroom]" in your copy of the '
-        "course.\n"
+@pytest.mark.parametrize("command", [["reproduce", "M3"], ["grade", "01", "folder"]])
+def test_command_without_the_classroom_packages_says_what_to_install(command, monkeypatch, capsys):
+    for name in ("symcourse.experiments._runner", "symcourse.classroom.grade"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    assert main(command) == 1
+    assert capsys.readouterr().err == (
+        f"symcourse {command[0]} needs the package tqdm: install it, or all of them by "
+        'pip install ".[classroom]" in a copy of the course.\n'
     )
+
+
+def test_the_list_needs_no_classroom_packages_and_ends_quietly_with_its_reader():
+    code = (
+        "import sys\n"
+        "for name in ('IPython', 'jax', 'psutil', 'tqdm'): sys.modules[name] = None\n"
+        "import os, symcourse.__main__ as command\n"
+        "reader, writer = os.pipe(); os.close(reader); os.dup2(writer, 1)\n"
+        "sys.exit(command.main(['list']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")

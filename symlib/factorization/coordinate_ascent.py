@@ -1,8 +1,7 @@
-r"""Coordinate ascent for matrix factorization: mean field and MAP, also with missing ratings.
+"""Coordinate ascent for matrix factorization: mean field and MAP, also with missing ratings.
 
-Both alternate between $U$ and $V$. With one of them fixed the rows of the other separate, and
-each row meets a linear regression with a standard normal prior, which is solved exactly. So no
-step can lower the objective.
+With $U$ or $V$ fixed each row of the other meets a linear regression with a standard normal prior,
+which is solved exactly. So no step can lower the objective.
 """
 
 import math
@@ -25,13 +24,13 @@ def mean_field_ascent(
 ) -> tuple[MatrixFit, Float[Array, " steps"]]:
     r"""Fit the best $q(U) q(V)$ by coordinate ascent.
 
-    The best factors are Gaussian with independent rows. With $q(V)$ fixed, row i of $U$ has
+    The factors are Gaussian with independent rows. With $q(V)$ fixed, row i of $U$ has
 
     $$S_i = \Big(I + \frac1{k\tau} \sum_{j\ \mathrm{observed}} E[v_j v_j^T]\Big)^{-1}, \qquad
       m_i = \frac{S_i}{\sqrt k\,\tau} \sum_{j\ \mathrm{observed}} R_{ij} E[v_j],$$
 
-    and the same with $U$ and $V$ exchanged. A row or column without any observed rating keeps its
-    prior, and zero is predicted for it.
+    and the same with $U$ and $V$ exchanged (Nakajima et al. 2013, section 2.2). A row or column
+    without any observed rating keeps its prior, and zero is predicted for it.
 
     Args:
         key: Random key, for the means of $V$ at the start.
@@ -40,14 +39,10 @@ def mean_field_ascent(
         steps: Number of sweeps, each an update of $U$ and one of $V$.
 
     Returns:
-        The fit, whose objective is the bound on $\log p(R)$ after the last sweep, and the bound
-        after each sweep.
+        The fit, whose objective is the bound on $\log p(R)$, and the bound after each sweep.
 
     Raises:
         ValueError: `num_traits` or `steps` is below 1.
-
-    References:
-        Nakajima et al. (2013), section 2.2, for all ratings observed.
     """
     return _checked_ascent(key, ratings, num_traits, steps, mode=False)
 
@@ -61,20 +56,11 @@ def map_ascent(
     r"""Search for the posterior's mode by alternating ridge regressions.
 
     The updates are the means of `mean_field_ascent` with $E[v_j v_j^T]$ replaced by $v_j v_j^T$.
-    With missing ratings the objective may have other maxima than the mode.
-
-    Args:
-        key: Random key, for $V$ at the start.
-        ratings: $R$ with its noise and what is observed.
-        num_traits: Number k of traits.
-        steps: Number of sweeps, each an update of $U$ and one of $V$.
+    With missing ratings the objective may have other maxima than the mode. The arguments and the
+    errors are those of `mean_field_ascent`.
 
     Returns:
-        The fit, whose objective is $\log p(R, U, V)$ after the last sweep, and that value after
-        each sweep.
-
-    Raises:
-        ValueError: As for `mean_field_ascent`.
+        The fit, whose objective is $\log p(R, U, V)$, and that value after each sweep.
     """
     return _checked_ascent(key, ratings, num_traits, steps, mode=True)
 
