@@ -55,9 +55,14 @@ def keep_stored_executions(root, sources):
     store = root / "_build" / "executed"
     store.mkdir(parents=True, exist_ok=True)
     for source in sources:
-        for path in (notebooks.notebook_path(source), notebooks.blank_path(source)):
-            key = notebooks.execution_key(nbformat.read(path, as_version=4), root)
-            shutil.copy(path, store / f"{key}.ipynb")
+        whole = notebooks.convert(source)
+        pages = {
+            notebooks.notebook_path(source): whole,
+            notebooks.blank_path(source): notebooks.blank(whole),
+        }
+        for path, notebook in pages.items():
+            notebooks.take_outputs(notebook, nbformat.read(path, as_version=4))
+            nbformat.write(notebook, store / f"{notebooks.execution_key(notebook, root)}.ipynb")
 
 
 def run(root, *command, check=True):

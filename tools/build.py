@@ -10,7 +10,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import nbformat
 from jupyter_cache import get_cache
 from jupyter_cache.base import CacheBundleIn
 
@@ -57,7 +56,7 @@ def hand_over(executed, root=ROOT):
     shutil.rmtree(folder, ignore_errors=True)
     cache = get_cache(folder)
     for name, notebook in executed.items():
-        uri = str(root / "notebooks" / f"{name}.ipynb")
+        uri = str(root / f"{name}.md")
         cache.cache_notebook_bundle(
             CacheBundleIn(notebook, uri, data={"execution_seconds": 0}), check_validity=False
         )
@@ -101,12 +100,11 @@ def _build(root):
         return
     stamp.unlink(missing_ok=True)
     check_sources(root)
-    folder = root / "notebooks"
-    paths = [notebooks.notebook_path(source, root) for source in notebooks.sources(root)]
-    stored = {
-        str(p.relative_to(folder).with_suffix("")): nbformat.read(p, as_version=4) for p in paths
+    pages = {
+        notebooks.page_name(s, root): notebooks.convert(s, root)
+        for s in notebooks.executed_pages(root)
     }
-    hand_over(notebooks.execute(stored, root), root)
+    hand_over(notebooks.execute(pages, root), root)
     render(root, html, root / "_build" / "build.log")
     stamp.write_text(current)
     print("The book is built: open _build/html/index.html")

@@ -10,10 +10,11 @@ import shutil
 import sys
 from pathlib import Path
 
+import jupytext
 import nbformat
 import yaml
 
-from tools import build, notebooks
+from tools import build, derive, notebooks, plain
 
 ROOT = notebooks.ROOT
 EDITIONS = ("class", "teacher")
@@ -36,7 +37,7 @@ def convert(source, edition, root=ROOT):
 def lay_out(edition, folder, root=ROOT):
     """Write the sources of an edition into a folder, and return its notebooks by name."""
     shutil.rmtree(folder, ignore_errors=True)
-    ignore = shutil.ignore_patterns("exercises", "[0-9]*.md", Path(NOTES).name)
+    ignore = shutil.ignore_patterns("exercises", "paper", "[0-9]*.md", Path(NOTES).name)
     shutil.copytree(root / "book", folder / "book", ignore=ignore)
     config = yaml.safe_load((root / "_config.yml").read_text("utf-8"))
     contents = yaml.safe_load((root / "_toc.yml").read_text("utf-8"))
@@ -60,12 +61,14 @@ def lay_out(edition, folder, root=ROOT):
     for name, data in (("_config.yml", config), ("_toc.yml", contents)):
         (folder / name).write_text(yaml.safe_dump(data, sort_keys=False), "utf-8")
     named = {}
-    for source in notebooks.sources(root):
-        path = notebooks.notebook_path(source, root).relative_to(root / "notebooks")
-        named[str(path.with_suffix(""))] = notebook = convert(source, edition, root)
-        target = folder / "notebooks" / path
+    for source in notebooks.executed_pages(root):
+        name = notebooks.page_name(source, root)
+        named[name] = notebook = convert(source, edition, root)
+        target = folder / f"{name}.md"
+        if target.exists():  # it was copied above, without what a class does not get
+            continue
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(nbformat.writes(notebook) + "\n", "utf-8")
+        target.write_text(jupytext.writes(notebook, fmt="md:myst"), "utf-8")
     return named
 
 
@@ -75,14 +78,18 @@ def main(edition, root=ROOT):
     shutil.rmtree(target, ignore_errors=True)
     folder = target / "source"
     named = lay_out(edition, folder, root)
-    build.hand_over(notebooks.execute(named, root), folder)
+    executed = notebooks.execute(named, root)
+    build.hand_over(executed, folder)
     build.render(folder, target / "html", target / "build.log")
     shutil.rmtree(folder)
     if edition == "class":
+        labels = plain.Labels(root)
         for source in filter(notebooks.is_exercise, notebooks.sources(root)):
             path = target / "notebooks" / source.with_suffix(".ipynb").name
             path.parent.mkdir(exist_ok=True)
-            path.write_text(nbformat.writes(convert(source, edition, root)) + "\n", "utf-8")
+            name = notebooks.page_name(source, root)
+            made = notebooks.blank(derive.derive(executed[name], name, labels))
+            path.write_text(nbformat.writes(made) + "\n", "utf-8")
         print(f"Blank notebooks for the class: {target / 'notebooks'}")
     print(f"The {edition} edition is built: open {target / 'html' / 'index.html'}")
 

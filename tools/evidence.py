@@ -57,8 +57,8 @@ def unfounded(row, root):
 
 
 def page_source(page, root):
-    """Return the source of a notebook: notebooks/x -> book/x.md."""
-    return root / "book" / Path(page).relative_to("notebooks").with_suffix(".md")
+    """Return the source of a page."""
+    return root / f"{page}.md"
 
 
 def claim_names(path):
@@ -111,7 +111,8 @@ def _read(source):
 
 def claim_values(page, root):
     """Return what a stored notebook's claims show, a dict from their names to texts."""
-    return _values_in(text(root / f"{page}.ipynb") or '{"cells": []}')
+    notebook = root / "notebooks" / f"{Path(page).relative_to('book')}.ipynb"
+    return _values_in(text(notebook) or '{"cells": []}')
 
 
 @functools.cache

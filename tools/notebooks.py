@@ -2,7 +2,7 @@
 
 `python -m tools.notebooks` regenerates what is out of date; with names, such as
 `python -m tools.notebooks 02`, only the notebooks whose names begin so. The page and the
-notebook are made from the same execution: see `execute`.
+notebook are made from the same execution (`execute`), the notebook as plain Markdown (`derive`).
 """
 
 import asyncio
@@ -19,11 +19,12 @@ from pathlib import Path
 
 import jupytext
 import nbformat
-import yaml
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from PIL import Image
 from tqdm import tqdm
+
+from tools import derive, plain
 
 ROOT = Path(__file__).resolve().parent.parent
 CELL_TIMEOUT = 300  # seconds; a whole chapter is to take less than 60
@@ -42,6 +43,7 @@ RESULTS = "symcourse/experiments/results/*.json"  # of these, the ones that the 
 def sources(root=ROOT):
     """Return the chapter and exercise sources: the pages whose names begin with a number."""
     named = [*root.glob("book/[0-9]*.md"), *root.glob("book/exercises/*.md")]
+    named += root.glob("book/paper/*.md")
     for path in named:
         if not re.search(r"^kernelspec:", path.read_text("utf-8"), re.M):
             raise SystemExit(
@@ -49,6 +51,13 @@ def sources(root=ROOT):
                 "chapter."
             )
     return sorted(named)
+
+
+def executed_pages(root=ROOT):
+    """Return the sources of all pages with cells: those with a notebook, and the first page."""
+    first = root / "book" / "welcome.md"
+    has_cells = first.exists() and "kernelspec:" in first.read_text("utf-8")
+    return [first] * has_cells + sources(root)
 
 
 def notebook_path(source, root=ROOT):
@@ -59,6 +68,11 @@ def notebook_path(source, root=ROOT):
 def blank_path(source, root=ROOT):
     """Return where the blank notebook of an exercise page lies, which Binder and Colab open."""
     return root / "notebooks" / "blank" / source.with_suffix(".ipynb").name
+
+
+def page_name(source, root=ROOT):
+    """Return the name of a source's page: book/x.md -> "book/x"."""
+    return str(source.relative_to(root).with_suffix(""))
 
 
 def is_solution(cell):
@@ -81,41 +95,15 @@ def is_exercise(source):
     return source.parent.name == "exercises"
 
 
-def repository_url(root=ROOT):
-    """Return the public address of the repository."""
-    return yaml.safe_load((root / "_config.yml").read_text("utf-8"))["repository"]["url"]
-
-
-def install_cell(root=ROOT):
-    """Return the first code cell of every notebook: it installs the course on Colab."""
-    # It asks for symcourse: a package symlib that is not ours exists too.
-    source = (
-        "import importlib.util\n\n"
-        'if importlib.util.find_spec("symcourse") is None:  # on Colab\n'
-        f'    %pip install -q "model-symmetries @ git+{repository_url(root)}"'
-    )
-    return nbformat.v4.new_code_cell(source, metadata={"tags": ["remove-cell"]})
-
-
 def convert(source, root=ROOT):
-    """Return a source as a notebook without outputs, with ids that depend on the text alone."""
+    """Return a source as a notebook without outputs."""
     notebook = jupytext.read(source, fmt="md:myst")
     notebook.metadata = nbformat.from_dict(
         {k: v for k, v in notebook.metadata.items() if k in ("kernelspec", "myst")}
     )
-    title = next(i for i, cell in enumerate(notebook.cells) if cell.cell_type == "markdown")
-    notebook.cells.insert(title + 1, install_cell(root))
     notebook.nbformat, notebook.nbformat_minor = 4, 5
-    seen = {}
-    for cell in notebook.cells:
-        text = f"{cell.cell_type}\n{cell.source}"
-        seen[text] = seen.get(text, 0) + 1
-        # JupyterLab folds these away, as the page does with the tags hide-cell and remove-input.
-        if is_solution(cell):
-            cell.metadata["jupyter"] = {"source_hidden": True, "outputs_hidden": True}
-        elif "quiz" in cell.metadata.get("tags", []):
-            cell.metadata["jupyter"] = {"source_hidden": True}
-        cell.id = hashlib.sha256(f"{text}\n{seen[text]}".encode()).hexdigest()[:12]
+    for i, cell in enumerate(notebook.cells):
+        cell.id = f"cell-{i}"  # jupytext makes random ones
     return notebook
 
 
@@ -208,7 +196,7 @@ def _execute_one(notebook, path, name, root):
     """Execute one notebook in the folder it belongs to and keep the result."""
     start = time.monotonic()
     notebook = nbformat.from_dict(notebook)
-    folder = (root / "notebooks" / name).parent
+    folder = root / "book"
     folder.mkdir(parents=True, exist_ok=True)
     client = NotebookClient(
         notebook,
@@ -253,24 +241,45 @@ def _fewer_colours(png):
 def differences(root=ROOT):
     """Return a sentence for each notebook that is not what its source says."""
     problems = []
+    labels = plain.Labels(root)
     expected = {notebook_path(s, root): s for s in sources(root)}
-    for path, source in expected.items():
-        name = path.relative_to(root)
+    blanks = {blank_path(s, root): s for s in expected.values() if is_exercise(s)}
+    for path, source in (expected | blanks).items():
+        name, page = path.relative_to(root), source.relative_to(root)
         if not path.exists():
             problems.append(f"{name} is missing")
             continue
-        stored, wanted = nbformat.read(path, as_version=4), convert(source, root)
-        if _outline(stored) != _outline(wanted):
-            problems.append(f"{name} differs from {source.relative_to(root)}")
-    blanks = {blank_path(s, root): s for s in expected.values() if is_exercise(s)}
-    for path, source in blanks.items():
-        wanted = _outline(blank(convert(source, root)))
-        if not path.exists() or _outline(nbformat.read(path, as_version=4)) != wanted:
-            name = source.relative_to(root)
-            problems.append(f"{path.relative_to(root)} is not {name} without its solutions")
+        notebook = convert(source, root)
+        if path in blanks:
+            notebook = blank(notebook)
+        if not _same(nbformat.read(path, as_version=4), notebook, source, labels):
+            without = " without its solutions" if path in blanks else ""
+            problems.append(f"{name} differs from {page}{without}")
     for path in _strays(root, expected | blanks):
         problems.append(f"{path.relative_to(root)} has no source in book/")
     return problems
+
+
+def take_outputs(notebook, stored):
+    """Give the cells of a page the outputs of its stored notebook; say whether the code agrees."""
+    code = [cell for cell in stored.cells if cell.cell_type == "code"][1:]  # but for the install
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    if [cell.source for cell in code] != [cell.source for cell in cells]:
+        return False
+    for count, (cell, old) in enumerate(zip(cells, code, strict=True), 1):
+        cell.outputs, cell.execution_count = derive.ungrouped(old.outputs), count
+    return True
+
+
+def _same(stored, notebook, source, labels):
+    """Return whether a stored notebook is the one that its source makes, with stored outputs."""
+    if not take_outputs(notebook, stored):
+        return False
+    try:
+        made = derive.derive(notebook, page_name(source, labels.root), labels)
+    except plain.UnknownMarkup:  # a new claim has no value before it is executed
+        return False
+    return _outline(stored) == _outline(made)
 
 
 def _strays(root, expected):
@@ -282,7 +291,7 @@ def _strays(root, expected):
 def _outline(notebook):
     """Return what a source and its notebook must share."""
     cells = [[c.cell_type, c.source, c.id, dict(c.metadata)] for c in notebook.cells]
-    return json.dumps([cells, notebook.metadata.get("myst")], sort_keys=True)
+    return json.dumps(cells, sort_keys=True)
 
 
 def _write(path, text, root):
@@ -309,8 +318,15 @@ def main(prefixes=(), root=ROOT):
         if not prefixes or path.name.startswith(tuple(prefixes))
     }
     executed = execute(wanted, root)
+    labels = plain.Labels(root)
     for name, notebook in executed.items():
-        _write(folder / f"{name}.ipynb", nbformat.writes(clean(notebook)) + "\n", root)
+        path = folder / f"{name}.ipynb"
+        page = page_name((paths | blanks)[path], root)
+        try:
+            made = derive.derive(clean(notebook), page, labels)
+        except plain.UnknownMarkup as error:
+            raise SystemExit(f"{error}.") from error
+        _write(path, nbformat.writes(made) + "\n", root)
     print(f"{len(executed)} notebooks are up to date.")
 
 

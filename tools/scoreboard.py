@@ -234,7 +234,7 @@ def _value(name, page):
     """Return what a claim of a page shows, from the page's stored notebook."""
     values = evidence.claim_values(page, ROOT)
     if name not in values:
-        raise ValueError(f"{page}.ipynb stores no value of {name}: run `make notebooks`.")
+        raise ValueError(f"{page}: its notebook stores no value of {name}: run `make notebooks`.")
     return values[name]
 
 
@@ -242,7 +242,7 @@ def _details(row):
     """Yield the further paragraphs of a row's status cell."""
     if row["page"]:
         # The page links itself, so its own title becomes the link's text.
-        yield f"Page: [](../{row['page']}.ipynb)."
+        yield f"Page: [](../{row['page']}.md)."
     for part in row["parts"]:
         yield f"*{part['part']}*: {_status(part, row)}"
     if row["sizes"]:

@@ -17,12 +17,22 @@ document.addEventListener("DOMContentLoaded", () => {
     };
     for (const slider of sliders) {
       // A reload may restore the slider but not the picture.
-      slider.value = 0;
+      slider.value = slider.defaultValue;
       slider.addEventListener("input", show);
     }
     show();
     book.classList.add("ready");
   }
+  // A number of the prose leads to its claim, which may lie in a fold; not every browser opens it.
+  const open = () => {
+    const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    for (let at = target; at; at = at.parentElement) {
+      if (at.tagName === "DETAILS") at.open = true;
+    }
+    if (target?.closest("details")) target.scrollIntoView({ block: "center" });
+  };
+  addEventListener("hashchange", open);
+  open();
   // The bibliography calls itself a list, but its entries have another role.
   for (const list of document.querySelectorAll(".citation-list[role=list]")) {
     list.removeAttribute("role");

@@ -2,7 +2,8 @@
 
 from symcourse.page.claim import claim
 from symcourse.page.flipbook import Flipbook, flipbook
+from symcourse.page.live import live
 from symcourse.page.quiz import Quiz, quiz
 from symcourse.page.style import COLORS, use_style
 
-__all__ = ["COLORS", "Flipbook", "Quiz", "claim", "flipbook", "quiz", "use_style"]
+__all__ = ["COLORS", "Flipbook", "Quiz", "claim", "flipbook", "live", "quiz", "use_style"]

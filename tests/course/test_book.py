@@ -15,7 +15,7 @@ matplotlib.use("agg")
 
 import matplotlib.pyplot as plt
 
-from symcourse.page import claim, flipbook, quiz, use_style
+from symcourse.page import claim, flipbook, live, quiz, use_style
 from symcourse.page.claim import GLUE, _format
 
 
@@ -104,6 +104,7 @@ def test_values_are_rounded_for_readers(value, text):
 def _draw(r, c=0):
     figure, axes = plt.subplots()
     axes.plot([0, 1], [c, r])
+    axes.set(ylim=(0, 4))
     return figure, f"slope {r} from {c} & up"
 
 
@@ -160,10 +161,80 @@ def test_flipbooks_of_the_wrong_size_are_refused(axes, message):
         flipbook(_draw, **axes)
 
 
+def test_a_flipbook_opens_where_it_is_told_and_says_what_to_see():
+    book = flipbook(_draw, start={"c": 2}, caption="Move & see.", r=[0.5, 1.0], c=[1, 2, 3])
+    frames = _frames(book)
+    assert [i for i, (hidden, _, _) in enumerate(frames) if not hidden] == [1]
+    html = book.to_html()
+    assert re.findall(r'step="1" value="(\d)"', html) == ["0", "1"]
+    assert "<output>2</output>" in html and "Move &amp; see." in html
+    assert "<figcaption" in html and "slope 0.5 from 2 &amp; up</figcaption>" in html
+    r, c, image, _ = book.to_widget().children
+    assert (r.value, c.value, image.value) == (0, 1, book.frames[1][0])
+    for start in ({"c": 4}, {"d": 1}):
+        with pytest.raises(ValueError, match="is no value of an axis"):
+            flipbook(_draw, start=start, c=[1, 2, 3], r=[1])
+
+
+def test_scales_that_jump_between_frames_are_refused():
+    def draw(r):
+        figure, axes = plt.subplots()
+        axes.plot([0, 1], [0, r])
+        return figure, f"slope {r}"
+
+    with pytest.raises(ValueError, match="the scales jump between frames"):
+        flipbook(draw, r=[1, 2])
+    plt.close("all")
+
+
 def test_a_frame_must_say_what_it_shows():
     with pytest.raises(ValueError, match="in words"):
         flipbook(lambda r: (plt.figure(), " "), r=[1])
     plt.close("all")
+
+
+def test_a_live_cell_computes_anew_at_every_move():
+    calls = []
+
+    def square(r=1.5, c=0):
+        calls.append(c)
+        return f"{r**2 + c:.3f} < 9"
+
+    r, c, shown = live(square, r=(0.0, 3.0, 0.1), c=(-1, 1, 1)).children
+    assert (r.value, c.value, shown.value) == (1.5, 0, "<pre>2.250 &lt; 9</pre>")
+    r.value = 2.0
+    c.value = 1
+    assert calls[-2:] == [0, 1] and isinstance(calls[-1], int)
+    assert shown.value == "<pre>5.000 &lt; 9</pre>"
+
+
+def test_a_live_figure_is_drawn_anew():
+    def line(r=1.0):
+        figure, axes = plt.subplots(figsize=(2, 1))
+        axes.plot([0, r])
+        axes.set(ylim=(0, 3))
+        return figure
+
+    r, shown = live(line, r=(0.0, 3.0, 0.1)).children
+    before = shown.value
+    r.value = 2.0
+    assert shown.value != before
+    assert not plt.get_fignums()
+
+
+@pytest.mark.parametrize(
+    ("function", "ranges", "message"),
+    [
+        (lambda r=1.0: r, {}, r"a range for each of \['r'\]"),
+        (lambda r=1.0: r, {"s": (0, 1, 1)}, r"got \['s'\]"),
+        (lambda r: r, {"r": (0, 2, 1)}, "the default of r has to lie from 0 to 2"),
+        (lambda r=3.0: r, {"r": (0, 2, 1)}, "the default of r has to lie from 0 to 2"),
+        (lambda r=1.0: "x", {"r": (0, 2, 1)}, "moving r changes nothing"),
+    ],
+)
+def test_a_live_cell_that_is_none_is_refused(function, ranges, message):
+    with pytest.raises(ValueError, match=message):
+        live(function, **ranges)
 
 
 GOOD = ("Two", "Both signs give the same product.")

@@ -24,7 +24,7 @@ CHAPTER = (
 print("In the chapter.")
 ```
 
-[Exercises](exercises/01-page.ipynb)
+[Exercises](exercises/01-page.md)
 """
 )
 
@@ -58,7 +58,7 @@ SECRETS = ("The thought behind", "41 + 1", "The number is", "A rubric", "Where t
 @pytest.fixture(scope="module")
 def small_book(tmp_path_factory):
     """Return a copy of the project with one chapter, its exercise page and a teaching note."""
-    pages = {"file": "notebooks/01-page", "sections": [{"file": "notebooks/exercises/01-page"}]}
+    pages = {"file": "book/01-page", "sections": [{"file": "book/exercises/01-page"}]}
     part = {"caption": "Start", "chapters": [{"file": "book/teachers"}, pages]}
     contents = {"format": "jb-book", "root": "book/welcome", "parts": [part]}
     return copy_project(
@@ -84,9 +84,9 @@ def test_the_class_edition_has_no_solutions_in_any_file(small_book):
     output = small_book / "_build" / "class"
     for words in SECRETS:
         assert found_in(output, words) == []
-    page = (output / "html" / "notebooks" / "exercises" / "01-page.html").read_text("utf-8")
+    page = (output / "html" / "book" / "exercises" / "01-page.html").read_text("utf-8")
     assert "answer" in page and "blank" in page
-    assert "In the chapter." in (output / "html" / "notebooks" / "01-page.html").read_text("utf-8")
+    assert "In the chapter." in (output / "html" / "book" / "01-page.html").read_text("utf-8")
     notebook = nbformat.read(output / "notebooks" / "01-page.ipynb", as_version=4)
     assert [c.source for c in notebook.cells if "answer = None" in c.source]
     assert not any(cell.get("outputs") for cell in notebook.cells)
@@ -95,7 +95,7 @@ def test_the_class_edition_has_no_solutions_in_any_file(small_book):
 def test_the_teachers_edition_has_them_open_and_the_notes(small_book):
     editions.main("teacher", small_book)
     html = small_book / "_build" / "teacher" / "html"
-    page = (html / "notebooks" / "exercises" / "01-page.html").read_text("utf-8")
+    page = (html / "book" / "exercises" / "01-page.html").read_text("utf-8")
     assert "The thought behind" in page and "The number is 42" in page
     assert "<details" not in page.partition("The thought behind")[0].rpartition("<h2>")[2]
     assert "A rubric." in (html / "book" / "teaching" / "01.html").read_text("utf-8")
@@ -105,7 +105,7 @@ def test_a_reader_gets_the_solutions_behind_a_toggle_and_no_notes(small_book):
     run(small_book, "tools.notebooks")
     run(small_book, "tools.build")
     html = small_book / "_build" / "html"
-    page = html / "notebooks" / "exercises" / "01-page.html"
+    page = html / "book" / "exercises" / "01-page.html"
     before = page.read_text("utf-8").partition("The thought behind")[0]
     assert before.rfind("<details") > before.rfind("</details>")
     assert found_in(html, "A rubric") == []
@@ -113,7 +113,7 @@ def test_a_reader_gets_the_solutions_behind_a_toggle_and_no_notes(small_book):
     links = re.findall(r'href="(https://(?:mybinder|colab)[^"]+)"', before)
     assert len(links) == 2
     assert all(link.endswith("notebooks/blank/01-page.ipynb") for link in links)
-    chapter = (html / "notebooks" / "01-page.html").read_text("utf-8")
+    chapter = (html / "book" / "01-page.html").read_text("utf-8")
     assert "notebooks/01-page.ipynb" in chapter
 
 

@@ -206,7 +206,9 @@ def test_seeds_are_refused_where_there_are_none_to_count(toy):
         runner.ExperimentError, match="TOY has no setting `seeds`.* It can for: none"
     ):
         reproduce(toy, seeds=3)
-    with pytest.raises(runner.ExperimentError, match="for: G4, K5, K6, S10, S2, S4, S5, S6, S7"):
+    with pytest.raises(
+        runner.ExperimentError, match="for: COLLAPSE_ELSEWHERE, G4, K5, K6, S10, S2, S4, S5"
+    ):
         runner.reproduce("M3", seeds=3)
 
 

@@ -86,7 +86,7 @@ def row(**changes):
         "source": "moore2016",
         "statement": "Something.",
         "status": "reproduced",
-        "page": "notebooks/01-chapter",
+        "page": "book/01-chapter",
         "functions": ["symlib.groups.SignFlip"],
         "claims": ["first", "second"],
         "tests": ["tests/library/test_x.py::test_y"],
@@ -191,7 +191,7 @@ def test_another_right_row_has_no_problem(root, changes):
         ({"parts": [{"part": "a half", "status": "done"}]}, "unknown status"),
         ({"status": "open", "needs": ""}, "what it would take"),
         ({"claims": ["in-prose"]}, "no claim in-prose"),
-        ({"page": "notebooks/02-nowhere"}, "has no source"),
+        ({"page": "book/02-nowhere"}, "has no source"),
         ({"functions": ["symlib.groups.group.NoSuchGroup"]}, "no function"),
         ({"functions": ["symlib.nowhere.f"]}, "no function"),
         ({"functions": ["math.pi"]}, "no function"),
@@ -248,8 +248,8 @@ def test_the_page_shows_the_status_and_the_evidence():
     assert "seeds 1 and 10\N{NO-BREAK SPACE}000" in text
     assert "no (proof: {ref}`E1 <error-e1>`)" in text
     assert "no (with the source's own settings: $d = 1000$)" in text
-    assert "[](../notebooks/01-chapter.ipynb)" in text
-    assert '<a href="../notebooks/01-chapter.html#claim-first"><code>first</code></a>' in text
+    assert "[](../book/01-chapter.md)" in text
+    assert '<a href="../book/01-chapter.html#claim-first"><code>first</code></a>' in text
     assert "{py:obj}`symlib.groups.SignFlip`" in text
     assert "/blob/main/tests/library/test_x.py)" in text
     assert "/blob/main/symcourse/experiments/results/M1.json)" in text

@@ -5,23 +5,29 @@ import html.parser
 import http.server
 import os
 import re
+import shutil
+import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import nbformat
 import pytest
 from docutils.nodes import make_id
+from jupyter_cache import get_cache
 
 from symcourse.page.flipbook import MAX_FRAMES
+from tests.course import test_reading as reading
 from tests.debian import program
 from tests.small_book import keep_stored_executions
-from tools import build, evidence, notebooks, scoreboard, sources
+from tools import build, derive, evidence, notebooks, scoreboard, sources
 
 HTML = build.ROOT / "_build" / "html"
-CHAPTER = "notebooks/03-symmetrized-posteriors.html"
+LESSON = "book/02-symmetric-posteriors.html"
+CHAPTER = "book/03-symmetrized-posteriors.html"
 WIDGET = "application/vnd.jupyter.widget-view+json"
 MAX_PAGE = 1_500_000  # bytes of one page with its frames
 FLAGS = [
@@ -64,7 +70,12 @@ def texts(cell):
 def differing_cells(stored, executed):
     """Return (source, stored texts, executed texts) of each code cell that shows another text."""
     pairs = zip(stored.cells, executed.cells, strict=True)
-    cells = [(old, new) for old, new in pairs if old.cell_type == "code"]
+    # What a live cell shows is stored nowhere: it needs a kernel.
+    cells = [
+        (old, new)
+        for old, new in pairs
+        if old.cell_type == "code" and "live" not in old.metadata.get("tags", [])
+    ]
     return [(o.source, texts(o), texts(n)) for o, n in cells if texts(o) != texts(n)]
 
 
@@ -77,7 +88,9 @@ def chapters():
 def test_chapters_print_what_their_notebooks_store(site, source):
     converted = notebooks.convert(source)
     (executed,) = notebooks.execute({"chapter": converted}).values()  # as the build kept it
-    stored = nbformat.read(notebooks.notebook_path(source), as_version=4)
+    stored = notebooks.convert(source)
+    path = notebooks.notebook_path(source)
+    notebooks.take_outputs(stored, nbformat.read(path, as_version=4))
     assert differing_cells(stored, executed) == []
     # A false stored output is noticed in every cell, whatever shows it.
     for kind in ("stream", "text/plain", "application/papermill.record/text/plain"):
@@ -227,11 +240,19 @@ def test_without_scripts_the_first_frame_stays(browser, address):
     tab.context.close()
 
 
+def test_rendering_executes_nothing_again(site):
+    records = get_cache(build.ROOT / "_build" / ".jupyter_cache").list_cache_records()
+    pages = {notebooks.page_name(source) for source in notebooks.executed_pages()}
+    assert {str(Path(r.uri).relative_to(build.ROOT).with_suffix("")) for r in records} == pages
+    # Jupyter Book notes how long it took where it executes a page itself.
+    assert {record.data["execution_seconds"] for record in records} == {0}
+
+
 def test_a_solution_opens_by_keyboard(page, address):
     page.goto(address + CHAPTER)
     page.locator("article a", has_text=re.compile("exercises", re.I)).last.click()
-    page.wait_for_url("**/notebooks/exercises/03-*.html")
-    solution = page.locator("details.hide").first
+    page.wait_for_url("**/book/exercises/03-*.html")
+    solution = page.locator("details.fold", has_text="Solution").first
     cell = solution.locator("pre").first
     assert not cell.is_visible()
     solution.locator("summary").press("Enter")
@@ -380,7 +401,7 @@ def test_no_page_loads_a_stranger_and_no_internal_link_is_broken(site):
 
 def test_the_scoreboard_leads_to_every_name(site):
     links = _Page((site / "book" / "scoreboard.html").read_text("utf-8")).links
-    address = notebooks.repository_url() + "/blob/main/"
+    address = derive.repository_url(build.ROOT) + "/blob/main/"
     for row in scoreboard.load():
         wanted = [f"../{row['page']}.html#claim-{name}" for name in row["claims"]]
         wanted += [f"reference.html#{name}" for name in row["functions"]]
@@ -391,7 +412,7 @@ def test_the_scoreboard_leads_to_every_name(site):
 
 def test_the_index_of_the_sources_leads_to_every_name(site):
     links = _Page((site / "book" / "sources.html").read_text("utf-8")).links
-    address = notebooks.repository_url() + "/blob/main/"
+    address = derive.repository_url(build.ROOT) + "/blob/main/"
     for entry in (entry for source in sources.load() for entry in source["entries"]):
         chapter = f"../{entry['page']}.html#"
         wanted = [f"{chapter}claim-{name}" for name in entry["claims"]]
@@ -426,3 +447,112 @@ def test_every_picture_in_a_page_has_words(site):
 def test_the_site_does_not_name_the_machine_that_built_it(site):
     names = str(Path(site).parent.parent).encode()
     assert [p for p in site.rglob("*") if p.is_file() and names in p.read_bytes()] == []
+
+
+def neighbours(site, name):
+    """Return where a page's links to the previous and the next page lead."""
+    text = (site / f"{name}.html").read_text("utf-8")
+    sides = ("left-prev", "right-next")
+    found = [re.search(rf'class="{side}"\s+href="([^"]*)"', text) for side in sides]
+    return [match and str(Path(name).parent / match[1]) for match in found]
+
+
+def test_previous_and_next_walk_the_lessons(site):
+    lessons = [x.removesuffix(".html") for x in pages() if re.match(r"book/\d\d-", x)]
+    assert len(lessons) == 10
+    for before, lesson, after in zip(lessons, lessons[1:], lessons[2:], strict=False):
+        wanted = [f"{before}.html", f"{after}.html"]
+        assert [os.path.normpath(x) for x in neighbours(site, lesson)] == wanted
+    for name in (x.removesuffix(".html") for x in pages()):
+        if name.startswith(("book/exercises/", "book/paper/")):
+            own = f"book/{Path(name).name}.html"
+            assert os.path.normpath(neighbours(site, name)[0]) == own
+
+
+@pytest.mark.parametrize("source", notebooks.sources(), ids=lambda s: f"{s.parent.name}/{s.stem}")
+def test_a_notebook_says_what_its_page_says(site, source):
+    html = (site / f"{notebooks.page_name(source)}.html").read_text("utf-8")
+    notebook = nbformat.read(notebooks.notebook_path(source), as_version=4)
+    assert reading.strayed(html, notebook) == []
+    # A word on one side only is seen.
+    notebook.cells[0].source += " indeed"
+    assert reading.strayed(html, notebook) == ["+indeed"]
+
+
+def test_checks_open_by_keyboard_print_closed_and_a_number_leads_to_its_own(page, address):
+    page.goto(address + LESSON)
+    number = page.locator("a.claimed").first
+    name = number.get_attribute("href").removeprefix("#")
+    claim = page.locator(f"[id='{name}']")
+    fold = page.locator("details.checks", has=claim)
+    assert re.fullmatch(r"\d+ checks? passed", fold.locator("summary").inner_text())
+    assert not claim.is_visible()
+    page.emulate_media(media="print")
+    assert fold.locator("summary").is_visible() and not claim.is_visible()
+    page.emulate_media(media="screen")
+    fold.locator("summary").press("Enter")
+    assert claim.is_visible()
+    fold.locator("summary").press("Enter")
+    assert not claim.is_visible()
+    number.click()
+    assert claim.is_visible() and fold.locator("pre").first.is_visible()
+
+
+def test_code_folds_without_a_script(browser, address):
+    tab = new_tab(browser, java_script_enabled=False)
+    tab.goto(address + LESSON)
+    fold = tab.locator("details.code").first
+    assert not fold.locator("pre").first.is_visible()
+    fold.locator("summary").click()
+    assert fold.locator("pre").first.is_visible()
+    tab.context.close()
+
+
+def test_a_flipbook_opens_on_its_frame(page, address):
+    page.goto(address + LESSON)
+    book = page.locator("figure.flipbook").first
+    assert book.locator("output").inner_text() == "1.5"
+    assert book.locator("img:not([hidden])").get_attribute("alt").startswith("r = 1.5")
+    assert book.locator("figcaption").inner_text().startswith("r = 1.5")
+
+
+@pytest.fixture
+def lab(tmp_path):
+    """Start JupyterLab on the committed notebooks, with all cells shown; return its address."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    settings = tmp_path / "settings" / "@jupyterlab" / "notebook-extension"
+    settings.mkdir(parents=True)
+    (settings / "tracker.jupyterlab-settings").write_text('{"windowingMode": "none"}')
+    root = tmp_path / "notebooks"
+    shutil.copytree(build.ROOT / "notebooks", root)
+    own = {"JUPYTERLAB_SETTINGS_DIR": str(tmp_path / "settings"), "HOME": str(tmp_path)}
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"]
+    command += [f"--port={port}", "--IdentityProvider.token=", f"--ServerApp.root_dir={root}"]
+    with (tmp_path / "log").open("w") as log:
+        server = subprocess.Popen(command, env=os.environ | own, stdout=log, stderr=log)
+        yield f"http://127.0.0.1:{port}/"
+        server.terminate()
+        server.wait()
+
+
+def test_a_notebook_reads_well_in_jupyterlab(lab, browser):
+    tab = new_tab(browser)
+    for _ in range(60):
+        try:
+            tab.goto(f"{lab}lab/tree/{Path(LESSON).stem}.ipynb")
+            break
+        except Exception:  # it needs a while to start
+            time.sleep(1)
+    tab.wait_for_selector(".jp-RenderedMarkdown h2:has-text('What to remember')")
+    tab.wait_for_selector("mjx-container, .MathJax")
+    text = "\n".join(tab.locator(".jp-RenderedMarkdown").all_inner_texts())
+    assert "Two updates, and the golden ratio" in text
+    assert not reading.RAW.search(text)
+    # Claims are one closed line, and what the page folds is folded.
+    fold = tab.locator(".jp-RenderedHTMLCommon details", has_text="checks passed").first
+    assert fold.locator("p.claim").first.is_hidden()
+    hidden = tab.locator(".jp-CodeCell .jp-Cell-inputWrapper .jp-Placeholder")
+    assert hidden.count() >= 10
+    tab.context.close()

@@ -56,7 +56,7 @@ ENTRY = {
     "functions": ["symlib.groups.SignFlip"],
     "claims": ["first"],
     "results": ["M1"],
-    "page": "notebooks/01-chapter",
+    "page": "book/01-chapter",
     "section": "A section",
     "tests": ["tests/library/test_x.py::test_y"],
     "errors": ["E1"],
@@ -224,7 +224,7 @@ def test_a_right_entry_has_no_problem(root):
         ({"functions": ["math.pi"]}, "no function"),
         ({"claims": ["second"]}, "no claim"),
         ({"results": ["M2"]}, "no result"),
-        ({"page": "notebooks/02-nowhere"}, "has no source"),
+        ({"page": "book/02-nowhere"}, "has no source"),
         ({"section": "Nor is this"}, "no section"),
         ({"section": "of the page"}, "no section"),
         ({"tests": ["tests/library/test_x.py::test_z"]}, "no test"),
@@ -256,10 +256,10 @@ def test_the_page_shows_all_of_an_entry():
     assert "Read first: {ref}`E1 <error-e1>`." in text
     assert "{py:obj}`symlib.groups.SignFlip`, claim <a href" in text
     assert "`symcourse reproduce M1`" in text
-    assert '"../notebooks/01-chapter.html#a-section">A section</a>' in text
+    assert '"../book/01-chapter.html#a-section">A section</a>' in text
     assert "/blob/main/tests/library/test_x.py)" in text
 
 
 def test_an_anchor_is_that_of_sphinx():
-    link = links.section("notebooks/04-bessel-functions", "k = 1, 2 & 3: Laplace's method?")
+    link = links.section("book/04-bessel-functions", "k = 1, 2 & 3: Laplace's method?")
     assert "#k-1-2-3-laplace-s-method" in link and "&amp;" in link

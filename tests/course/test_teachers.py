@@ -24,8 +24,8 @@ def school(tmp_path_factory):
     """Return a copy of the project with one exercise page, where the page's commands have run."""
     program("bubblewrap", "bwrap")
     pages = {
-        "file": f"notebooks/{NAME}",
-        "sections": [{"file": f"notebooks/exercises/{NAME}"}],
+        "file": f"book/{NAME}",
+        "sections": [{"file": f"book/exercises/{NAME}"}],
     }
     contents = {"format": "jb-book", "root": "book/welcome"}
     contents["parts"] = [{"caption": "Pages", "chapters": [pages]}]

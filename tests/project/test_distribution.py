@@ -16,7 +16,7 @@ import symlib
 from symcourse.__main__ import main
 from symcourse.classroom import sandbox
 from tests.project.test_project import PROJECT, read
-from tools import notebooks
+from tools import derive
 
 ROOT = Path(__file__).parents[2]
 NAME, VERSION = PROJECT["project"]["name"], PROJECT["project"]["version"]
@@ -86,13 +86,13 @@ def test_first_cell_installs_where_the_course_is_missing(tmp_path, present, inst
     for name in present:
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").touch()
-    cell = TransformerManager().transform_cell(notebooks.install_cell().source)
+    cell = TransformerManager().transform_cell(derive.install_cell(ROOT).source)
     head = "class get_ipython:\n    run_line_magic = lambda self, *words: print(*words)\n"
     # Without the packages of this Python (-S), and from the folder of the packages above.
     command = [sys.executable, "-E", "-S", "-c", head + cell]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    wanted = f'pip install -q "{NAME} @ git+{notebooks.repository_url()}"\n'
+    wanted = f'pip install -q "{NAME} @ git+{derive.repository_url(ROOT)}"\n'
     assert done.stdout == (wanted if installs else "")
 
 

@@ -80,7 +80,7 @@ def q1_noise(answers, random):
         (np.sqrt(0.5), "this is the standard deviation: the variance is asked for."),
         (1 / PHI, "the threshold is not proportional to the noise variance."),
     )
-    require(np.isclose(noise, 0.5), f"it is {noise:g}. Put r = 1 into the equation for r.")
+    require(np.isclose(noise, 0.5), f"you gave {noise:g}. Put r = 1 into the equation for r.")
 
 
 def q1_power(answers, random):
@@ -105,7 +105,10 @@ def q2_ends(answers, random):
         "the first row: from means that are exactly zero, what is the first update of a mean?",
     )
     product = ends[1:].prod(axis=1)
-    require(product > 0, "two means of opposite signs cannot be the end at r = 3 > 0.")
+    require(
+        product > 0,
+        "a row of ends has two means of opposite signs; at r = 3 > 0 no run ends there.",
+    )
     require(ends[2] < 0, "the third row: why should negative means change their signs?")
     require(ends[1] < 0, "the second row: which starting mean does the first line read?")
     require(
@@ -310,3 +313,8 @@ def q4_own(answers, random):
             f"at r = {r:.2f} it predicts {own:.3f}. Bayes predicts {bayes:.3f}: mean field's zero "
             "is hardly worse.",
         )
+    first, last = (answers.called_number("own_prediction", r) / r for r in (0.2, 1.4))
+    require(
+        abs(first - last) > 1e-6 or first == 0,
+        "this is a fixed share of r. From which divergence or family does the share come?",
+    )

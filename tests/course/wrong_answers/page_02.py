@@ -184,6 +184,7 @@ WRONG = {
         (own("r"), "no shrinkage"),
         (own("0.06"), "at r = 0.10 it predicts 0.060."),
         (own("0.9 * r"), "at r = 0.10 it predicts 0.090."),
+        (own("0.3 * r"), "a fixed share of r"),
         (own("r - 0.08"), "at r = 0.80 it predicts 0.720."),
     ],
 }
