@@ -3,6 +3,7 @@
 import importlib
 import inspect
 import re
+import textwrap
 import zlib
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ PAGES = "symcourse.classroom.pages"
 BROKEN = "the check itself failed"  # how such a result begins
 LIMIT = 60  # seconds for a cell or an answer: the longest solution took 34 beside other work
 LONGEST_WORDS = 1000  # characters that a student reads about one check
+WIDTH = 76  # characters of a line that fits a page
 OWN_SEED = 0  # in a notebook; a teacher marks with another
 
 
@@ -98,6 +100,15 @@ def checker(page, names):
         print(f"{question}: {sum(r.passed for r in results)} of {len(results)}")
         for result in results:
             title = result.name.partition("_")[2].replace("_", " ")
-            print(f"  {title}: {result.words}")
+            print(
+                textwrap.fill(
+                    f"{title}: {result.words}",
+                    WIDTH,
+                    initial_indent="  ",
+                    subsequent_indent="    ",
+                    break_long_words=False,
+                    break_on_hyphens=False,
+                )
+            )
 
     return check

@@ -10,6 +10,7 @@ import importlib.util
 import json
 import os
 import platform
+import re
 import time
 import zlib
 from pathlib import Path
@@ -122,7 +123,7 @@ def reproduce(name, changed=None, seeds=None, experiments=EXPERIMENTS, results=R
         "small": run_small(experiment),
     }
     path = results / f"{label}.json"
-    _write_whole(path, _dump(outcome, "the values", indent=2) + "\n")
+    _write_whole(path, _laid_out(_dump(outcome, "the values", indent=2)))
     partial.unlink()
     return path
 
@@ -145,7 +146,7 @@ def store_small(name, experiments=EXPERIMENTS, results=RESULTS):
     if not path.exists():
         raise ExperimentError(f"{name.upper()} has no result yet: run it without --small.")
     outcome = json.loads(path.read_text("utf-8")) | {"small": small}
-    _write_whole(path, _dump(outcome, "the small case", indent=2) + "\n")
+    _write_whole(path, _laid_out(_dump(outcome, "the small case", indent=2)))
     return path
 
 
@@ -230,6 +231,13 @@ def _dump(data, what="", **layout):
         raise ExperimentError(f"A result is NaN or infinite in {what}: not stored.") from error
     except TypeError as error:
         raise ExperimentError(f"JSON cannot hold {what}: {error}.") from error
+
+
+def _laid_out(text):
+    """Put each innermost list of indented JSON on one line: a number a line fills megabytes."""
+    # A text has no raw line breaks, so that "[" and a break are layout.
+    lists = re.compile(r"\[\n\s+([^\[\]{}]*?)\n\s*\]")
+    return lists.sub(lambda found: "[" + re.sub(r",\n\s+", ", ", found[1]) + "]", text) + "\n"
 
 
 def _write_whole(path, text):

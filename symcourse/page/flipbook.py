@@ -11,11 +11,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 from PIL import Image
 
-# Frames are stored in the page. A frame of the book's size takes 5 to 9 KB, so a page
+# Frames are stored in the page. A frame of the book's size takes 6 to 11 KB, so a page
 # with this many stays under 1.5 MB.
 MAX_FRAMES = 120
 PALETTE = 64  # colours a frame; enough for lines and shaded areas, a third of the size
-DPI = 80
+DPI = 100  # a frame of 5.5 inches fills the width of a page
 
 
 class Flipbook:

@@ -201,6 +201,13 @@ def test_the_small_case_can_be_stored_alone(toy):
     assert after == before
 
 
+def test_a_list_of_numbers_is_one_line_of_the_file():
+    data = {"a": [[1, 2], [3.5, None], []], "b": {"c": ["x, y", "[", "]"]}}
+    text = runner._laid_out(json.dumps(data, indent=2))
+    assert json.loads(text) == data
+    assert "[1, 2]," in text and "[3.5, null]," in text
+
+
 def test_seeds_are_refused_where_there_are_none_to_count(toy):
     with pytest.raises(
         runner.ExperimentError, match="TOY has no setting `seeds`.* It can for: none"

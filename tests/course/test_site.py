@@ -191,7 +191,7 @@ def pages():
 def test_a_reader_walks_from_home_to_chapter_three(page, address):
     page.goto(address)
     page.wait_for_url("**/book/welcome.html")
-    page.get_by_role("link", name=re.compile(r"Symmetrized posteriors")).first.click()
+    page.get_by_role("link", name=re.compile(r"Mix the copies")).first.click()
     page.wait_for_url(f"**/{CHAPTER}")
     page.wait_for_selector("mjx-container")
     assert page.locator("mjx-merror").count() == 0
@@ -214,7 +214,8 @@ def test_a_flipbook_is_moved_by_keyboard(page, address):
     assert picture.get_attribute("alt") != words
     assert picture.screenshot() != before
     assert slider.get_attribute("aria-valuetext") == book.locator("output").first.inner_text()
-    page.keyboard.press("Home")
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("ArrowLeft")
     assert picture.get_attribute("alt") == words
     assert picture.screenshot() == before
 
@@ -226,16 +227,18 @@ def test_flipbooks_work_from_a_folder_and_print_a_still(page, site):
     assert book.locator("img:visible").count() == 1
     assert not book.locator("input").first.is_visible()
     page.emulate_media(media="screen")
+    picture = book.locator("img:visible")
+    words = picture.get_attribute("alt")
     book.locator("input").first.press("ArrowRight")
-    assert book.locator("img").nth(0).is_hidden()
+    assert picture.count() == 1 and picture.get_attribute("alt") != words
 
 
-def test_without_scripts_the_first_frame_stays(browser, address):
+def test_without_scripts_the_frame_it_opens_on_stays(browser, address):
     tab = new_tab(browser, java_script_enabled=False)
     tab.goto(address + CHAPTER)
     book = tab.locator("figure.flipbook").first
-    assert book.locator("img").nth(0).is_visible()
     assert book.locator("img:visible").count() == 1
+    assert book.locator("img:visible").get_attribute("alt").startswith("r = 1.50")
     assert not book.locator("input").first.is_visible()
     tab.context.close()
 

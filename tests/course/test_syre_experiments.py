@@ -92,16 +92,34 @@ def test_every_method_falls_from_its_start(method):
         assert all(0 <= degree <= SIZE for degree in row["degree"])
 
 
-def test_dead_neurons_are_counted_from_the_start():
+def run_s5(method, **changes):
     settings = s5.SETTINGS | {"seeds": 2, "steps": 20, "stops": 2, "size": 12, "examples": 30}
-    settings |= {"relevant": {"sparse": 3, "dense": 12}, "thresholds": [1e-9, 10.0]}
-    plain = s5.run_case(settings, {"teacher": "sparse", "method": "plain"}, jax.random.key(0))
+    settings |= {"relevant": 3, "thresholds": [1e-9, 10.0], "variants": {"sparse": changes}}
+    return s5.run_case(settings, {"variant": "sparse", "method": method}, jax.random.key(0))
+
+
+def test_dead_neurons_are_counted_from_the_start():
+    plain = run_s5("plain")
     assert np.array(plain["dead"])[0].max() == 0  # no number is below 1e-9
     assert np.array(plain["dead"])[1].min() == 12  # all are below 10
     assert plain["never_frozen"] == [12, 12]
-    fixed = s5.run_case(settings, {"teacher": "sparse", "method": "W-fix"}, jax.random.key(0))
     # 30 percent of 12 entries, rounded to 4, of u and of w: 4 to 8 neurons are touched.
-    assert all(4 <= free <= 8 for free in fixed["never_frozen"])
+    assert all(4 <= free <= 8 for free in run_s5("W-fix")["never_frozen"])
+
+
+def test_the_two_readings_of_kappa_differ_by_the_size_of_the_frozen_values():
+    # All weights but the frozen ones start at 1e-9: what is above 1e-4 is frozen.
+    thresholds = s5.SETTINGS["end_thresholds"]
+    sizes = {}
+    for method in ("W-fix", "W-fix sd 0.01"):
+        counts = run_s5(method, start=1e-9, learning_rate=0.0)["dead_at_end"]
+        below = np.mean(counts, axis=1)
+        sizes[method] = thresholds[np.argmax(below > (below[0] + 12) / 2)]
+    assert sizes["W-fix"] > 4 * sizes["W-fix sd 0.01"]
+
+
+def test_a_run_that_diverges_says_so():
+    assert run_s5("plain", learning_rate=1e3) == {"diverged": 2}
 
 
 @pytest.mark.parametrize("method", s2.SETTINGS["methods"])

@@ -24,10 +24,10 @@ def q1_second_order(answers, random):
     second = answers.array("coefficients", (3,))[1]
     require_none_of(
         second,
-        (-1 / 2, "c_2 comes from y^2 only: E[y^4] contains a^2, too."),
-        (-3 / 4, "c_2: look at the sign of y^4 in log cosh y."),
-        (1 / 4, "c_2: its sign is wrong. E[y^2] is more than the variance of y."),
-        (-5 / 12, "c_2: the fourth moment of a Gaussian is not the square of its variance."),
+        (-1 / 2, "Your c_2 comes from y^2 only: E[y^4] contains a^2, too."),
+        (-3 / 4, "Your c_2: look at the sign of y^4 in log cosh y."),
+        (1 / 4, "Your c_2: its sign is wrong. E[y^2] is more than the variance of y."),
+        (-5 / 12, "Your c_2: the fourth moment of a Gaussian is not the square of its variance."),
     )
     require(
         np.isclose(second, -1 / 4),

@@ -53,6 +53,10 @@ def q1_end(answers, random):
         "these are the parts along (1, 1) and (1, -1). The point (u, v) is asked for.",
     )
     require(
+        not near(0.02, -0.06 / 7) and not near(-0.02, 0.06 / 7),
+        "a part has the wrong sign: the anchor is 0.005 (1, 1) + 0.015 (1, -1).",
+    )
+    require(
         near(0.02, 0.06 / 7),
         f"it is ({end[0]:.4f}, {end[1]:.4f}). Split the anchor along (1, 1) and (1, -1). By which "
         "factor is each part enlarged?",
