@@ -37,6 +37,7 @@ class Labels:
         self.root = root
         self.url = functools.lru_cache(lambda page: page_url(page, root))
         self.equations, self.theorems, self.sections, self.works = {}, {}, {}, {}
+        self._counts = {}  # Sphinx counts on from a lesson to its exercises and paper page
         for path in sorted((root / "book").rglob("*.md")):
             self._read(path)
         bibliography = root / "book" / "references.bib"
@@ -49,9 +50,10 @@ class Labels:
         page = str(path.relative_to(self.root).with_suffix(""))
         chapter = re.match(r"\d+", path.stem)
         prefix = f"{int(chapter[0])}." if chapter else ""
-        for n, match in enumerate(EQUATION.finditer(text), 1):
-            self.equations[match["label"]] = (f"{prefix}{n}", page)
-        counts = {}
+        counts = self._counts.setdefault(prefix or page, {})
+        for match in EQUATION.finditer(text):
+            counts["equation"] = counts.get("equation", 0) + 1
+            self.equations[match["label"]] = (f"{prefix}{counts['equation']}", page)
         for match in re.finditer(r"^`{3,}\{prf:(\w+)\}.*\n((?::\w+:.*\n)*)", text, re.M):
             kind = match[1]
             if kind not in THEOREMS:
