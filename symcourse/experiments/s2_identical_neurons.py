@@ -15,7 +15,11 @@ anchor and in the start of phi, the parameters that the model sees:
 - "moved start": the start of syre without any decay, to see what the start does by itself;
 - "syre, symmetric start": the anchor of syre, but phi starts symmetric, as with
   symlib.syre.anchored_decay. Only the decay, 2 gamma theta_0, pushes it out;
-- "sweep": the last one from all units identical, for several gamma and sigma_0.
+- "syre 0.1", "syre 1.0": syre with larger anchors, in units of 1 / sqrt(fan-in); "syre, gamma
+  0.0005": the same decay if the paper's .001 is a gradient gamma theta;
+- "sweep": syre with a symmetric start, from all units identical, for several gamma and sigma_0.
+
+"sgd long" is SGD for three times as many passes, since the paper compares "the end of training".
 
 All runs of a case share the start, the batches and the normal draws of the anchor.
 
@@ -44,10 +48,11 @@ from symlib.syre import dead_units, effective_rank
 SETTINGS = {
     "seed": 2024,
     "width": 64,
-    "fractions": [0.0, 0.5, 0.9, 1.0],
-    "optimizers": {"sgd": 0.1, "adam": 1e-3},
+    "fractions": [0.0, 0.5, 0.75, 0.9, 1.0],
+    "optimizers": {"sgd": 0.1, "adam": 1e-3, "sgd long": 0.1},
     "seeds": 5,
     "passes": 8,
+    "long": {"passes": 24, "methods": ["plain", "syre", "syre 0.1"]},
     "batch_size": 64,
     # sigma_0 in units of 1 / sqrt(fan-in).
     "methods": {
@@ -62,6 +67,14 @@ SETTINGS = {
             "anchor": "random",
             "start": "symmetric",
         },
+        "syre 0.1": {"gamma": 1e-3, "sigma0": 0.1, "anchor": "random", "start": "moved"},
+        "syre 1.0": {"gamma": 1e-3, "sigma0": 1.0, "anchor": "random", "start": "moved"},
+        "syre, gamma 0.0005": {
+            "gamma": 5e-4,
+            "sigma0": 0.01,
+            "anchor": "random",
+            "start": "moved",
+        },
     },
     "sweep": {"gamma": [1e-4, 1e-3, 1e-2], "sigma0": [0.01, 0.1, 1.0]},
     # Losses are averaged and units compared once in a segment; curves show some of the segments.
@@ -75,7 +88,7 @@ SETTINGS = {
 # A case of a few seconds, which a test runs again: its name, and what it changes in the settings.
 SMALL = (
     "sgd, seed 0",
-    {"data": "digits", "width": 6, "fractions": [0.5, 1.0], "passes": 4, "segments": 4}
+    {"data": "digits", "width": 6, "fractions": [0.5], "passes": 4, "segments": 4}
     | {"sweep": {"gamma": [1e-3], "sigma0": [0.1]}, "curve_segments": [1, 4]}
     | {"evaluated": 500, "rank_batch": 100},
 )
@@ -84,7 +97,7 @@ SMALL = (
 def cases(settings):
     """Return one case for each seed and optimizer."""
     return [
-        (f"{name}, seed {seed}", {"optimizer": name})
+        (f"{name}, seed {seed}", {"optimizer": name, "seed": seed})
         for seed in range(settings["seeds"])
         for name in settings["optimizers"]
     ]
@@ -94,18 +107,24 @@ def run_case(settings, case, key):
     """Return, for each method and fraction, losses, accuracy, and how the units came apart."""
     images, labels, *test = flat_images(settings.get("data", "mnist"))
     data = images, labels
+    # Of the seed alone: the optimizers of a seed share start, anchor and batches.
+    key = jax.random.fold_in(jax.random.key(settings["seed"]), case["seed"])
     start_key, anchor_key, batch_key = jax.random.split(key, 3)
+    optimizer = case["optimizer"]
+    if optimizer.endswith("long"):
+        methods = {name: settings["methods"][name] for name in settings["long"]["methods"]}
+        settings = settings | {"passes": settings["long"]["passes"], "methods": methods}
+        settings |= {"sweep": {"gamma": [], "sigma0": []}}
     names, runs = zip(*_runs(settings), strict=True)
     begun = [_begin(start_key, anchor_key, settings["width"], run) for run in runs]
     params, anchor = jax.tree.map(lambda *leaves: jnp.stack(leaves), *begun)
     gamma = jnp.array([run["gamma"] for run in runs])
     identical = jnp.array([round(run["fraction"] * settings["width"]) for run in runs])
     batches = _batches(batch_key, len(images), settings)
-    optimizer = case["optimizer"]
     step_size = settings["optimizers"][optimizer]
     params, losses, spreads = _train(
         *(params, anchor, gamma, identical, data, batches),
-        optimizer=optimizer,
+        optimizer=optimizer.split()[0],
         step_size=step_size,
     )
     shown = np.array(settings["curve_segments"]) - 1

@@ -9,7 +9,11 @@ coordinates of w, runs along the eigenvectors of the block of B that is left fre
 product with B in every step.
 
 The paper states the step size, the thresholds and the ranges of the parameters. It states neither
-the number of steps, nor syre's sigma_0, nor the size of W-fix's frozen values: see the settings.
+the number of steps, nor the variance of the start, nor syre's sigma_0, nor the size of W-fix's
+frozen values: see the settings. Of sigma_0 it says elsewhere that a tenth of the start or less
+works best: 3 / sqrt(d) from a start of variance 1, .1 / sqrt(d) from one of variance 1 / d. gamma
+stands for gamma |w - anchor|^2; if the paper means a gradient gamma w, its gamma is twice ours, so
+that the sweep starts at half of its smallest.
 """
 
 import functools
@@ -29,15 +33,17 @@ SETTINGS = {
     "seeds": 10,
     "steps": 100_000,
     "learning_rate": 1e-4,
-    "gammas": [0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0],
+    "gammas": [0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0],
     # Times 1 / sqrt(1000): the paper's default, 0.01, and larger ones.
-    "relative_sigma0s": [0.01, 0.1, 1.0, 3.0, 10.0],
+    "relative_sigma0s": [0.01, 0.1, 0.3, 1.0, 3.0, 10.0],
     "fractions": [0.001, 0.003, 0.01, 0.03, 0.1],
-    "frozen_sigmas": [0.01, 1.0],
+    "frozen_sigmas": [0.01, 0.1, 1.0],  # .1 is the "variance .01" of another figure
     "dropout_seeds": 5,
     "dropout_rates": [0.01, 0.03, 0.1, 0.3, 0.6],
     # At rate 0.6 dropout diverges from the start of the others; half of it does for all rates.
     "dropout_start": 0.5,
+    # Standard deviation of the start. Dropout has its own.
+    "starts": {"": 1.0, "small start": 1 / math.sqrt(1000)},
     # Plain gradient descent, looked at on its way.
     "stops": [500, 1000, 2000, 3000, 5000, 10_000, 20_000, 50_000, 100_000],
 }
@@ -48,15 +54,20 @@ SMALL = (
     | {"relative_sigma0s": [0.1, 3.0]},
 )
 
-METHODS = ["plain", "weight decay", "syre", "W-fix", "dropout"]
+REACHED = [50, 100, 200, 300, 500, 700, 800, 900, 950, 990, 1000]
+METHODS = ["syre", "W-fix", "plain", "weight decay", "dropout"]
 
 
 def cases(settings):
-    """Return one case for each spectrum and method."""
+    """Return one case for each start, spectrum and method."""
     return [
-        (f"{spectrum}, {method}", {"spectrum": spectrum, "method": method})
+        (
+            ", ".join(part for part in (spectrum, method, name) if part),
+            {"spectrum": spectrum, "method": method, "start": start},
+        )
+        for name, start in settings["starts"].items()
         for spectrum in settings["thresholds"]
-        for method in METHODS
+        for method in (METHODS if not name else METHODS[:-1])
     ]
 
 
@@ -70,7 +81,7 @@ def run_case(settings, case, key):
         "dropout": _dropout,
     }[case["method"]]
     with jax.enable_x64(True):
-        rows = method(settings, case["spectrum"], key)
+        rows = method(settings | {"start": case["start"]}, case["spectrum"], key)
     return [
         parameters
         | {"objective": np.ravel(objective).tolist(), "degree": np.ravel(degree).tolist()}
@@ -100,7 +111,7 @@ def _all_seeds(settings, spectrum):
     """Return the eigenvalues and the starts along the eigenvectors, shape (seeds, size)."""
     problems = [problem(settings, spectrum, seed) for seed in range(settings["seeds"])]
     values = jnp.stack([values for _, values, _, _ in problems])
-    return values, jnp.stack([rows @ start for _, _, rows, start in problems])
+    return values, settings["start"] * jnp.stack([rows @ start for _, _, rows, start in problems])
 
 
 @functools.partial(jax.jit, static_argnames=("steps", "rate"))
@@ -203,6 +214,7 @@ def _fixed(settings, spectrum, key):
 
 def _fix_one(settings, spectrum, seed, key, fraction, sigma):
     matrix, _, directions, start = problem(settings, spectrum, seed)
+    start = settings["start"] * start
     w = np.array(fix_weights(jnp.asarray(start), key, fraction, sigma)[0])
     free = w == start
     values, columns = np.linalg.eigh(matrix[np.ix_(free, free)])
@@ -286,9 +298,10 @@ def summarise(settings, results):
     """Return, for each case, rows of parameters with means and standard errors over the seeds.
 
     `excess` is the objective above the smallest one there is, that of the same seed. `best` and
-    `limit` are means. `frontier` has the smallest mean excess for some degrees of symmetry.
+    `limit` are means. `frontier` has the smallest mean excess for some degrees of symmetry, and
+    `reach`, for each case, the smallest mean excess of its points of at most that degree, or None.
     """
-    values = {"best": {}, "frontier": {}, "rows": {}}
+    values = {"best": {}, "frontier": {}, "rows": {}, "reach": {"degree": REACHED}}
     degrees = [*range(0, settings["size"], 25), 990, 995, settings["size"] - 1]
     best = {}
     for spectrum, threshold in settings["thresholds"].items():
@@ -303,6 +316,11 @@ def summarise(settings, results):
         }
     for name, rows in results.items():
         values["rows"][name] = [_summary(row, best[name.split(",")[0]]) for row in rows]
+        points = [(row["degree"][0], row["excess"][0]) for row in values["rows"][name]]
+        values["reach"][name] = [
+            min((excess for degree, excess in points if degree <= most), default=None)
+            for most in REACHED
+        ]
     return values
 
 

@@ -138,6 +138,12 @@ def browser():
         chromium.close()
 
 
+@pytest.fixture(scope="module")
+def looks():
+    """Return the looks of text, in light and dark, that a visit has found readable."""
+    return []
+
+
 def new_tab(browser, width=1280, **options):
     """Return a fresh tab with a profile of its own."""
     tab = browser.new_context(viewport={"width": width, "height": 900}, **options).new_page()
@@ -269,17 +275,50 @@ def test_search_finds_a_word_of_the_text(page, address):
     assert any("01-model-symmetries" in link for link in links)
 
 
-def visit(browser, url, colours=True):
+# Contrast depends on the text's colour, size and weight, on what it stands on, and, for a link, on
+# the text around it. A page has tens of such looks and tens of thousands of elements, each of which
+# takes axe a millisecond. So three elements with each look that no page before had are marked:
+# three, since axe cannot decide where something lies above one.
+MARK_LOOKS = """known => {
+  const old = new Set(known), clear = "rgba(0, 0, 0, 0)", count = {};
+  const grounds = new Map([[null, ""]]);
+  function ground(e) {
+    if (!grounds.has(e)) {
+      const style = getComputedStyle(e), own = [];
+      if (style.backgroundColor != clear) own.push(style.backgroundColor);
+      if (style.backgroundImage != "none") own.push(style.backgroundImage);
+      if (style.opacity != 1) own.push(style.opacity);
+      grounds.set(e, ground(e.parentElement) + own.join());
+    }
+    return grounds.get(e);
+  }
+  for (const e of document.querySelectorAll("body, body *")) {
+    delete e.dataset.look;
+    const text = [...e.childNodes].some(n => n.nodeType == 3 && n.data.trim());
+    if (!text || !e.checkVisibility()) continue;
+    const s = getComputedStyle(e), parent = getComputedStyle(e.parentElement);
+    const around = e.tagName == "A" ? parent.color + s.textDecoration : "";
+    const look = [s.color, s.fontSize, s.fontWeight, s.textShadow, around, ground(e)].join(";");
+    if (old.has(look)) continue;
+    count[look] = (count[look] ?? 0) + 1;
+    if (count[look] <= 3) e.dataset.look = "";
+  }
+  return Object.keys(count);
+}"""
+COLOUR_RULES = ["color-contrast", "link-in-text-block"]
+
+
+def visit(browser, url, known=()):
     """Assert that a page is accessible, with readable colours in light and dark, and fits a phone.
 
-    Contrast takes nine tenths of axe's time; `colours=False` leaves it out.
+    Returns the looks of its text that are not `known`, in light and dark.
     """
     from axe_playwright_python.sync_playwright import Axe
 
-    def problems(**options):
+    def problems(context=None, **options):
         # Describing what is right, too, doubles the time.
         options["resultTypes"] = ["violations"]
-        found = Axe().run(tab, options=options).response["violations"]
+        found = Axe().run(tab, context=context, options=options).response["violations"]
         return [
             (v["id"], [n["html"][:200] for n in v["nodes"][:3]])
             for v in found
@@ -290,47 +329,35 @@ def visit(browser, url, colours=True):
     tab = new_tab(browser, color_scheme="light")
     show(tab, url)
     assert tab.locator("html").get_attribute("data-theme") == "light"
-    for details in tab.locator("article details").all():
-        details.evaluate("d => { d.open = true }")
-    found = problems(rules={"color-contrast": {"enabled": False}})
-    for theme in ("light", "dark") if colours else ():
+    tab.evaluate("document.querySelectorAll('article details').forEach(d => { d.open = true })")
+    found, looks = problems(rules={rule: {"enabled": False} for rule in COLOUR_RULES}), []
+    for theme in ("light", "dark"):
         # As the button for it does. Nothing changes but colours.
         tab.evaluate("theme => { document.documentElement.dataset.theme = theme }", theme)
         tab.wait_for_timeout(700)  # opened cells and colours fade in
-        found += problems(runOnly=["color-contrast"])
+        new = tab.evaluate(MARK_LOOKS, [*known, *looks])
+        if new:
+            found += problems({"include": [["[data-look]"]]}, runOnly=COLOUR_RULES)
+        looks += new
     tab.set_viewport_size({"width": 390, "height": 844})
     tab.wait_for_timeout(200)
     width = tab.evaluate("document.documentElement.scrollWidth")
     tab.context.close()
     assert found == []
     assert width <= 391, f"{url} is {width} pixels wide on a screen of 390"
-
-
-@functools.cache
-def pages_with_new_looks(site):
-    """Return the pages with an element whose kind, class or style no page before them has.
-
-    Colours depend on these, so on the others there is no contrast that was not looked at.
-    """
-    known, found = set(), []
-    for name in pages():
-        looks = _Page((site / name).read_text("utf-8")).looks
-        if looks - known:
-            found.append(name)
-        known |= looks
-    return found
+    return looks
 
 
 # The other half stands in test_site_rest, so that two workers share the visits.
 @pytest.mark.parametrize("name", pages()[: len(pages()) // 2])
-def test_pages_are_accessible_in_light_and_dark_and_fit_a_phone(site, browser, address, name):
-    visit(browser, address + name, name in pages_with_new_looks(site))
+def test_pages_are_accessible_in_light_and_dark_and_fit_a_phone(browser, address, looks, name):
+    looks += visit(browser, address + name, looks)
 
 
-def test_the_first_page_of_each_kind_is_looked_at_for_its_colours(site):
-    found = pages_with_new_looks(site)
-    assert found[0] == pages()[0] and len(found) < len(pages())
-    assert any("exercises" in name for name in found) and "book/reference.html" in found
+def test_a_look_is_visited_once(browser, address):
+    looks = visit(browser, address + pages()[0])
+    assert len(looks) > 10
+    assert visit(browser, address + pages()[0], looks) == []
 
 
 @pytest.mark.parametrize(
@@ -338,13 +365,22 @@ def test_the_first_page_of_each_kind_is_looked_at_for_its_colours(site):
     [
         ("p { color: #bbb }", "color-contrast"),
         ("[data-theme=dark] body { background: #444 }", "color-contrast"),
+        ("p:last-child { color: #bbb }", "color-contrast"),
+        ("div { background: #333 }", "color-contrast"),
+        ("div { opacity: 0.3 }", "color-contrast"),
+        ("a { color: #333; text-decoration: none }", "link-in-text-block"),
         ("p { width: 600px }", "pixels wide"),
     ],
-    ids=["light", "dark", "phone"],
+    ids=["light", "dark", "one of many", "ground", "faint", "link", "phone"],
 )
 def test_a_visit_notices_what_is_wrong(browser, tmp_path, style, found):
     text = '<!doctype html><html lang="en" data-theme="light"><head><title>A page</title>'
-    text += f"<style>{style}</style></head><body><main><p>Some words.</p></main></body></html>"
+    text += f"<style>{style}</style></head><body><main>"
+    text += (
+        "<p>Some words.</p>" * 20
+        + "<div><span>Others.</span></div><p>See <a href='#'>here</a>.</p>"
+    )
+    text += "<p>The last.</p></main></body></html>"
     path = tmp_path / "page.html"
     path.write_text(text, "utf-8")
     with pytest.raises(AssertionError, match=found):
@@ -360,17 +396,15 @@ def test_a_page_takes_the_colours_of_the_system(browser, address):
 
 
 class _Page(html.parser.HTMLParser):
-    """Collects what a page links to, loads, can be linked to at, and what sets its colours."""
+    """Collects what a page links to, loads, and can be linked to at."""
 
     def __init__(self, text):
         super().__init__()
-        self.links, self.loads, self.anchors, self.looks = [], [], set(), set()
+        self.links, self.loads, self.anchors = [], [], set()
         self.feed(text)
 
     def handle_starttag(self, tag, attributes):
         attributes = dict(attributes)
-        self.looks |= {(tag, name) for name in (attributes.get("class") or "").split()}
-        self.looks.add((tag, attributes.get("style")))
         self.anchors |= {attributes.get("id"), attributes.get("name")} - {None}
         if tag == "a" and "href" in attributes:
             self.links.append(attributes["href"])

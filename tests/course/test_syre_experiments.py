@@ -80,7 +80,7 @@ def test_no_point_passes_the_frontier():
 
 @pytest.mark.parametrize("method", s4.METHODS)
 def test_every_method_falls_from_its_start(method):
-    case = {"spectrum": "unstructured", "method": method}
+    case = {"spectrum": "unstructured", "method": method, "start": 1.0}
     rows = s4.run_case(SMALL, case, jax.random.key(0))
     starts = [
         float(objective(matrix)(start))

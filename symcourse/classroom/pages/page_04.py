@@ -250,7 +250,7 @@ def q3_growth(answers, random):
         require(
             np.isclose(found, k * (k - 1) / 4 * log),
             f"at k = {k}, factor {factor:.2f} it is {found:.3f}. Put sigma / c into the limit of "
-            "the chapter.",
+            "the lesson.",
         )
 
 
@@ -328,7 +328,7 @@ def q4_order(answers, random):
 
 
 def q4_error(answers, random):
-    spectra = random.uniform(0, 1, (8, 4)) * np.geomspace(3, 40, 8)[:, None]
+    spectra = random.uniform(0, 1, (16, 4)) * np.geomspace(3, 40, 16)[:, None]
     laplace = np.array([_laplace(sigma, 4) for sigma in spectra]) - _four(spectra)
     added = np.array([answers.called_number("correction", sigma) for sigma in spectra])
     own = laplace + added
@@ -342,7 +342,7 @@ def q4_error(answers, random):
         "reach its constant at the right size of sigma?",
     )
     require(
-        size < before / 2,
-        f"the root mean square error falls from {before:.2f} to {size:.2f} nats, and half is asked "
-        f"for; {at}.",
+        size < before / 8,
+        f"the root mean square error falls from {before:.2f} to {size:.2f} nats, and an eighth is "
+        f"asked for; {at}.",
     )

@@ -185,6 +185,10 @@ def q2_two_layers(answers, random):
         require(not np.allclose(terms, right[order]), "the order asked for is I_1, I_2, I.")
     good = np.isclose(terms, right)
     require(
+        not np.allclose(terms[:2], right[0]),
+        "the second term repeats the first. Which layer does `unit_log_densities` look at?",
+    )
+    require(
         not (good[:2].all() and np.isclose(terms[2], right[0] + right[1])),
         "the third term is the sum of the two others. Do the two layers share no weights?",
     )

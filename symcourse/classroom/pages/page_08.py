@@ -199,8 +199,8 @@ def _weights(random, scale):
 
 def q4_nothing_built(answers, random):
     for scale in (0.01, 0.1, 1.0):
-        A = _weights(random, scale)
-        value = answers.called_number("learned", A, A)
+        A, W0 = _weights(random, scale), _weights(random, 0.58)
+        value = answers.called_number("learned", A, A, W0)
         require(
             abs(value) < 1e-6,
             f"weights that are equal to an anchor of s = {scale} get {value:.3g}. Nothing was "
@@ -208,10 +208,30 @@ def q4_nothing_built(answers, random):
         )
 
 
+def q4_start(answers, random):
+    A, W0 = _weights(random, 0.1), _weights(random, 0.58)
+    value = answers.called_number("learned", W0, A, W0)
+    require(
+        abs(value) < 1e-6,
+        f"the untrained start gets {value:.3g}. It is far from the anchor. Nothing was learned.",
+    )
+
+
+def q4_decay_alone(answers, random):
+    for left in (0.8, 0.3):
+        A, W0 = _weights(random, 0.1), _weights(random, 0.58)
+        value = answers.called_number("learned", A + left * (W0 - A), A, W0)
+        require(
+            abs(value) < 1e-6,
+            f"decay alone, which leaves {left} of the way from the anchor to the start, gets "
+            f"{value:.3g}. Which part of W - A lies along W0 - A?",
+        )
+
+
 def q4_rounding(answers, random):
-    A = _weights(random, 0.1)
-    little = answers.called_number("learned", A + _weights(random, 1e-8), A)
-    much = answers.called_number("learned", A + _weights(random, 2.0), A)
+    A, W0 = _weights(random, 0.1), _weights(random, 0.58)
+    little = answers.called_number("learned", A + _weights(random, 1e-8), A, W0)
+    much = answers.called_number("learned", A + _weights(random, 2.0), A, W0)
     require(
         abs(much) > 1e-6,
         "it is zero also far from the anchor: is it zero always?",

@@ -99,6 +99,7 @@ WRONG = {
         (layers("jnp.stack([one, two, one + two])"), "Do the two layers share"),
         (layers("jnp.stack([one, two, both])", "0.8"), "Is the standard deviation 0.8"),
         (layers("one + two"), "has to have shape (3,)"),
+        (layers("jnp.stack([one, one, both])"), "repeats the first. Which layer"),
     ],
     "q2_averages": [
         ("gains = jnp.array([3.0, 3.0, 5.9])", "more than log 6"),

@@ -10,7 +10,7 @@ def growth(result):
 
 
 def learned(result):
-    return f"def learned(W, A):\n    return {result}"
+    return f"def learned(W, A, W0):\n    return {result}"
 
 
 def table(going=(83, 86, 75, 47, 41), fresh=(83, 75, 70, 82, 74)):
@@ -94,6 +94,15 @@ WRONG = {
         (learned("W - A"), "has to be one number"),
         (learned("jnp.sum((W - A)**2) / jnp.sum((W - A)**2)"), "is nan"),
         (learned("jnp.log(jnp.sum((W - A)**2))"), "is -inf"),
+    ],
+    "q4_start": [
+        (learned("jnp.linalg.norm(W - A) / jnp.linalg.norm(A)"), "untrained start gets"),
+    ],
+    "q4_decay_alone": [
+        (
+            learned("jnp.linalg.norm(W - A) * jnp.linalg.norm(W - W0)"),
+            "lies along W0 - A",
+        ),
     ],
     "q4_rounding": [
         (learned("0.0"), "is it zero always"),
